@@ -1,0 +1,64 @@
+"""What every backbone offers: images in, feature maps by stride out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from reid.config import Config
+from reid.types import FeatureSpec
+
+
+class BackboneConfig(Config):
+    """Base of the backbones' tables."""
+
+
+class Backbone(nn.Module, ABC):
+    """Images to feature maps. A child implements :meth:`feature_maps` and sets :attr:`strides`.
+
+    Normalisation belongs to the weights (mean and standard deviation, or none) and happens here, so that
+    everything outside deals with RGB in [0, 1].
+
+    Args:
+        mean, std: per channel, of images in [0, 1]; None: the weights were made without normalisation.
+    """
+
+    strides: tuple[int, ...]
+
+    def __init__(self, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None) -> None:
+        super().__init__()
+        self.register_buffer("mean", _channels(mean), persistent=False)
+        self.register_buffer("std", _channels(std), persistent=False)
+
+    def forward(self, image_BCHW: Tensor) -> dict[int, Tensor]:
+        """Compute feature maps.
+
+        Args:
+            image_BCHW: RGB in [0, 1], [B, 3, H, W], float.
+
+        Returns:
+            stride -> feature map, [B, C, ceil(H / stride), ceil(W / stride)], for each of :attr:`strides`.
+        """
+        if self.mean is not None:
+            image_BCHW = (image_BCHW - self.mean) / self.std
+        return self.feature_maps(image_BCHW)
+
+    @abstractmethod
+    def feature_maps(self, image_BCHW: Tensor) -> dict[int, Tensor]:
+        """The same on a normalised image."""
+
+    def spec(self, image_size: tuple[int, int]) -> FeatureSpec:
+        """Shapes of the maps for images of ``image_size`` (height, width), measured on one blank image."""
+        training = self.training
+        device = next(self.parameters()).device
+        self.eval()
+        with torch.no_grad():
+            maps = self.feature_maps(torch.zeros(1, 3, *image_size, device=device))
+        self.train(training)
+        return FeatureSpec(image_size, {stride: (m.shape[1], m.shape[2], m.shape[3]) for stride, m in maps.items()})
+
+
+def _channels(values: tuple[float, ...] | None) -> Tensor | None:
+    return None if values is None else torch.tensor(values).reshape(1, -1, 1, 1)

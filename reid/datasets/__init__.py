@@ -1,0 +1,1 @@
+"""Data sets, one a file: folders of images to lists of records."""

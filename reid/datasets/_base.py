@@ -1,0 +1,109 @@
+"""What every data set file offers: a Config, an INFO, and a class that loads a tree of images."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from reid.config import Config
+from reid.types import ImageRecord
+
+SPLITS = ("train", "query", "gallery")
+
+
+class DatasetConfig(Config):
+    """Keys every data set's table accepts, besides its own."""
+
+    root: Path | None = Field(None, description="the set's own folder; default: a known name under the data root")
+    expected_counts: Literal["published", "none"] = Field(
+        "published", description="'none' opens a subset or a changed copy, and the result says 'counts unchecked'"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Images, identities and cameras of one split; None where the source does not tell.
+
+    ``images`` counts what is kept: persons and distractors, without junk.
+    """
+
+    images: int
+    pids: int | None = None
+    cams: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What is known about a data set before opening it; ``datasets/README.md`` is generated from these.
+
+    Attributes:
+        title: the name people use.
+        paper: authors, title, venue and year.
+        licence: the terms, in a few words.
+        where: where to ask for it.
+        tree: the expected folders under the data root, a few lines.
+        counts: variant (such as ``detected``; ``""`` where there is one only) -> split -> counts; None where
+            no counts are known, which results then state.
+        note: anything a user must know, one or two sentences.
+    """
+
+    title: str
+    paper: str
+    licence: str
+    where: str
+    tree: str
+    counts: Mapping[str, Mapping[str, Counts]] | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """The images of one opened data set. Each split is sorted and may be empty (training-only sets have no query).
+
+    Attributes:
+        name: component name, such as ``market1501``.
+        label: name with its variant, as results print it, such as ``msmt17 (with val)``.
+        train, query, gallery: the images; ``gallery`` holds distractors and junk too, by role.
+        counts_checked: whether the counts were compared with published ones and agreed.
+    """
+
+    name: str
+    label: str
+    train: Sequence[ImageRecord]
+    query: Sequence[ImageRecord]
+    gallery: Sequence[ImageRecord]
+    counts_checked: bool
+
+    def split(self, name: str) -> Sequence[ImageRecord]:
+        """The records of ``train``, ``query`` or ``gallery``."""
+        return {"train": self.train, "query": self.query, "gallery": self.gallery}[name]
+
+
+class Dataset(ABC):
+    """A data set that can be opened. The file's last line is ``COMPONENT = TheClass``."""
+
+    info: ClassVar[DatasetInfo]
+
+    @abstractmethod
+    def load(self, data_root: Path) -> DataSet:
+        """Open the set.
+
+        Args:
+            data_root: folder that holds the data sets, used where the config names no root of its own.
+
+        Raises:
+            DatasetError: the folder or a part of it is missing, a name cannot be read, or the counts differ.
+        """
+
+
+def count(records: Sequence[ImageRecord]) -> Counts:
+    """Count a split as :class:`Counts` defines it."""
+    kept = [record for record in records if record.role != "junk"]
+    pids = {record.pid for record in kept if record.role == "person"}
+    cams = {record.camid for record in kept}
+    return Counts(len(kept), len(pids), None if None in cams else len(cams))

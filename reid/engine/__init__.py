@@ -1,0 +1,1 @@
+"""Where backbone and matcher meet: training, extraction, checkpoints."""

@@ -1,0 +1,1 @@
+"""Training tasks: what one step does."""

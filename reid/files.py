@@ -1,0 +1,99 @@
+"""Writing files so that a reader never sees half of one: temporary name, flush, rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reid.errors import StorageError
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; it takes ``path``'s place when the block ends well.
+
+    Raises:
+        StorageError: the folder cannot be made, or the file cannot be written or renamed. Whatever stood at
+            ``path`` before is untouched, and the temporary file is gone.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(_explain(path, error)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it takes ``path``'s place when the block ends well.
+
+    A folder that stood at ``path`` before is replaced, and is kept as it was if the block fails.
+
+    Raises:
+        StorageError: as :func:`atomic_file`.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            outgoing = temporary.with_name(temporary.name + ".old")
+            path.rename(outgoing)
+            temporary.rename(path)
+            shutil.rmtree(outgoing)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise StorageError(_explain(path, error)) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically. Raises StorageError."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with a closing newline, atomically. Raises StorageError."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _explain(path: Path, error: OSError) -> str:
+    free = ""
+    folder = next((parent for parent in path.parents if parent.exists()), None)
+    if folder is not None:
+        free = f" {shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free there."
+    reason = error.strerror or error
+    return f"{path}: cannot be written: {reason}.{free} Free some space, or choose another folder with --out."

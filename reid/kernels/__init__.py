@@ -1,0 +1,1 @@
+"""Computations worth more than one back end."""

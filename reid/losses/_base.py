@@ -1,0 +1,50 @@
+"""What every loss offers: states and scores of one batch in, a scalar out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from reid.config import Config
+from reid.types import ImageState
+
+
+class LossConfig(Config):
+    """Base of the losses' tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """What a loss may need to know before training: number of identities, channels of the embedding (or None)."""
+
+    num_pids: int
+    embedding_dim: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LossValue:
+    """Outcome of one step.
+
+    Attributes:
+        loss: scalar with gradient; None where the batch has no finite row and the step must be skipped.
+        accuracy: share of rows that the loss counts as solved, 0..1.
+    """
+
+    loss: Tensor | None
+    accuracy: float
+
+
+class Loss(nn.Module, ABC):
+    """A block loss, built as ``TheClass(config, spec)``. The file's last line is ``COMPONENT = TheClass``."""
+
+    @abstractmethod
+    def forward(self, state: ImageState, score_BB: Tensor, label_B: Tensor) -> LossValue:
+        """Compute the loss of a batch scored against itself.
+
+        Args:
+            state: the batch's states, for losses on embeddings.
+            score_BB: [B, B], every image against every image, rows as queries.
+            label_B: identity of each image, [B], int64, 0 .. num_pids - 1.
+        """

@@ -1,0 +1,1 @@
+"""Matchers, one a file: feature maps to states, states to scores."""

@@ -1,0 +1,113 @@
+"""The one interface every matcher has: encode an image once, then score pairs of states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reid.config import Config
+from reid.types import Correspondences, ImageState
+
+PAIRS_PER_CHUNK = 512
+
+
+class MatcherConfig(Config):
+    """Base of the matchers' tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatcherInfo:
+    """What callers may rely on.
+
+    Attributes:
+        kind: ``embedding`` (score is a matrix product), ``all_pairs`` (cheap enough for every pair) or
+            ``top_k`` (only on a shortlist).
+        symmetric: score(a, b) == score(b, a).
+        strides: strides of the feature maps it reads.
+        has_correspondences: whether :meth:`Matcher.correspond` is implemented.
+        embedding_dim: channels of the state's ``embedding`` field; None for other kinds.
+    """
+
+    kind: Literal["embedding", "all_pairs", "top_k"]
+    symmetric: bool
+    strides: tuple[int, ...]
+    has_correspondences: bool = False
+    embedding_dim: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PairOutputs:
+    """What :meth:`Matcher.pair` returns; a matcher whose losses need more has a child of this.
+
+    Attributes:
+        logit_N: score of each pair, [N], float32, unbounded, higher = more alike.
+    """
+
+    logit_N: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that share a learning rate and are clipped together.
+
+    Attributes:
+        role: ``encoder`` (what computes states; clipped together with the backbone) or ``decoder`` (what
+            compares them; clipped apart), the released cut.
+        parameters: the parameters.
+    """
+
+    role: Literal["encoder", "decoder"]
+    parameters: tuple[nn.Parameter, ...]
+
+
+class Matcher(nn.Module, ABC):
+    """Compares images by their feature maps. The file's last line is ``COMPONENT = TheClass``.
+
+    A child is built as ``TheClass(config, features)`` with a :class:`~reid.types.FeatureSpec`. It keeps no hidden
+    state: in eval mode the score of a pair depends on the two images and the weights alone.
+    """
+
+    info: MatcherInfo
+
+    @abstractmethod
+    def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:
+        """All that depends on one image alone: neck, encoder, projections.
+
+        Args:
+            image_BCHW: RGB in [0, 1], for matchers that look at pixels.
+            maps: stride -> feature map, [B, C, H, W], of the strides in :attr:`info`.
+
+        Raises:
+            ShapeError: a map does not have the shape the matcher was built for.
+        """
+
+    @abstractmethod
+    def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
+        """Compare query image n with gallery image n, for N aligned pairs."""
+
+    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """Compare every query image with every gallery image.
+
+        Returns:
+            score_QG: [Q, G], float32, unbounded, higher = more alike.
+        """
+        num_gallery = len(gallery)
+        pair_idx = torch.arange(len(query) * num_gallery)
+        logits = [
+            self.pair(query[chunk // num_gallery], gallery[chunk % num_gallery]).logit_N
+            for chunk in pair_idx.split(PAIRS_PER_CHUNK)
+        ]
+        return torch.cat(logits).reshape(len(query), num_gallery)
+
+    def correspond(self, query: ImageState, gallery: ImageState) -> Sequence[Correspondences]:
+        """Where query image n matches gallery image n, in pixels, for N aligned pairs."""
+        raise NotImplementedError(f"{type(self).__name__}.info.has_correspondences is False")
+
+    @abstractmethod
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Every parameter, exactly once, in the published learning-rate and clipping groups."""

@@ -1,0 +1,146 @@
+"""The types that travel between stages: image records, per-image states, correspondences.
+
+Shape letters used as suffixes everywhere: B batch, Q query images, G gallery images, N any count, C and D
+channels, H and W map height and width, S = H * W positions, L layers, P x K identities x images. Feature
+maps are BCHW, images are RGB in [0, 1], scores are float32 and higher means more alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from reid.errors import ShapeError
+
+Role = Literal["person", "distractor", "junk"]
+"""person: has an identity. distractor: stays in the ranking, never a match. junk: removed from the ranking."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image file and what is known about it.
+
+    Attributes:
+        path: the image file.
+        pid: identity, unique within ``source`` over all splits; -1 where the role is not ``person``.
+        camid: camera, counted from 0; None where the data set does not tell.
+        time_s: seconds on a clock common to all cameras; None where the data set does not tell.
+        role: see :data:`Role`.
+        source: name of the data set whose identities these are; (source, pid) is a person.
+    """
+
+    path: Path
+    pid: int
+    camid: int | None = None
+    time_s: float | None = None
+    role: Role = "person"
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What a matcher will be given: ``image_size`` (height, width) in pixels and, per stride, a map's (C, H, W)."""
+
+    image_size: tuple[int, int]
+    maps: Mapping[int, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class StateField:
+    """How one field of an :class:`ImageState` is kept.
+
+    Attributes:
+        storage: dtype to keep it in while thousands of images wait to be scored (float16, or float32 for
+            positions and other values that do not bear halving).
+        cached: False where the field is cheaper to compute again than to keep.
+    """
+
+    storage: torch.dtype = torch.float16
+    cached: bool = True
+
+
+@dataclass(frozen=True)
+class ImageState:
+    """All that a matcher computes from one image alone, for N images.
+
+    Attributes:
+        tensors: name -> tensor whose first dimension is N, the same for all.
+        fields: name -> how to store it; a name that is missing here is stored by the default.
+    """
+
+    tensors: Mapping[str, Tensor]
+    fields: Mapping[str, StateField] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {name: tensor.shape[0] for name, tensor in self.tensors.items()}
+        if len(set(lengths.values())) != 1:
+            raise ShapeError(f"ImageState: wanted at least one field, all of the same length, found {lengths}.")
+
+    def __len__(self) -> int:
+        return int(next(iter(self.tensors.values())).shape[0])
+
+    @overload
+    def __getitem__(self, index: str) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice | Tensor | Sequence[int]) -> ImageState: ...
+    def __getitem__(self, index: str | slice | Tensor | Sequence[int]) -> Tensor | ImageState:
+        """``state["name"]`` is a field's tensor; any other index selects images."""
+        if isinstance(index, str):
+            return self.tensors[index]
+        if not isinstance(index, slice | Tensor):
+            index = torch.as_tensor(index, dtype=torch.long)
+        return ImageState({name: tensor[index] for name, tensor in self.tensors.items()}, self.fields)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> ImageState:
+        """A copy on ``device``, floating-point fields as ``dtype`` (None: unchanged)."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+
+        return ImageState({name: move(tensor) for name, tensor in self.tensors.items()}, self.fields)
+
+    def stored(self) -> ImageState:
+        """A copy in which each floating-point field has its storage dtype."""
+
+        def keep(name: str, tensor: Tensor) -> Tensor:
+            return tensor.to(self.fields.get(name, StateField()).storage) if tensor.is_floating_point() else tensor
+
+        return ImageState({name: keep(name, tensor) for name, tensor in self.tensors.items()}, self.fields)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all fields together."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def split(self, size: int) -> Iterator[ImageState]:
+        """Consecutive states of at most ``size`` images."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    @staticmethod
+    def cat(states: Sequence[ImageState]) -> ImageState:
+        """One state of all images, in order. Raises ShapeError if ``states`` is empty."""
+        if not states:
+            raise ShapeError("ImageState.cat: wanted at least one state, found none.")
+        names = states[0].tensors
+        return ImageState({name: torch.cat([state[name] for state in states]) for name in names}, states[0].fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Correspondences:
+    """Where the positions of one image match in another, for one pair.
+
+    Attributes:
+        query_N2: (x, y) in pixels of the query image, [N, 2], float32.
+        gallery_N2: (x, y) in pixels of the gallery image, [N, 2], float32.
+        confidence_N: [N], float32; comparable within a pair only.
+    """
+
+    query_N2: Tensor
+    gallery_N2: Tensor
+    confidence_N: Tensor
