@@ -26,6 +26,8 @@ class Backbone(nn.Module, ABC):
     """
 
     strides: tuple[int, ...]
+    mean: Tensor | None
+    std: Tensor | None
 
     def __init__(self, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None) -> None:
         super().__init__()
@@ -41,7 +43,7 @@ class Backbone(nn.Module, ABC):
         Returns:
             stride -> feature map, [B, C, ceil(H / stride), ceil(W / stride)], for each of :attr:`strides`.
         """
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             image_BCHW = (image_BCHW - self.mean) / self.std
         return self.feature_maps(image_BCHW)
 
