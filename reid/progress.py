@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Never, Protocol
 
 from tqdm import tqdm
 
@@ -44,7 +44,7 @@ class Silent:
 
 
 class _TerminalBar:
-    def __init__(self, bar: tqdm[None]) -> None:
+    def __init__(self, bar: tqdm[Never]) -> None:
         self._bar = bar
 
     def advance(self, count: int = 1, **facts: object) -> None:
