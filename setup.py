@@ -24,6 +24,7 @@ setup(
         "matplotlib>=3.9",
         "tensorboard>=2.18",
         "h5py>=3.12",
+        "tomli-w>=1.0",
     ],
     extras_require={
         "dev": [

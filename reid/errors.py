@@ -37,6 +37,10 @@ class SamplingError(ReidError):
     """Training data that cannot fill a batch as the sampler is asked to."""
 
 
+class TrainingError(ReidError):
+    """A training that has gone where it cannot go on, such as a loss that is no longer finite."""
+
+
 class ProtocolError(ReidError):
     """A train and test combination whose result would not be a fair one."""
 

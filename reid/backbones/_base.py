@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.config import Config
+from reid.errors import ShapeError
 from reid.types import FeatureSpec
 
 
@@ -42,7 +43,15 @@ class Backbone(nn.Module, ABC):
 
         Returns:
             stride -> feature map, [B, C, ceil(H / stride), ceil(W / stride)], for each of :attr:`strides`.
+
+        Raises:
+            ShapeError: the images are not [B, 3, H, W] or not of a floating-point type.
         """
+        if image_BCHW.ndim != 4 or image_BCHW.shape[1] != 3 or not image_BCHW.is_floating_point():
+            raise ShapeError(
+                "backbone: wanted images [B, 3, H, W], floating-point in [0, 1],"
+                f" found {list(image_BCHW.shape)}, {image_BCHW.dtype}."
+            )
         if self.mean is not None and self.std is not None:
             image_BCHW = (image_BCHW - self.mean) / self.std
         return self.feature_maps(image_BCHW)
@@ -54,10 +63,10 @@ class Backbone(nn.Module, ABC):
     def spec(self, image_size: tuple[int, int]) -> FeatureSpec:
         """Shapes of the maps for images of ``image_size`` (height, width), measured on one blank image."""
         training = self.training
-        device = next(self.parameters()).device
+        parameter = next(self.parameters())
         self.eval()
         with torch.no_grad():
-            maps = self.feature_maps(torch.zeros(1, 3, *image_size, device=device))
+            maps = self.feature_maps(torch.zeros(1, 3, *image_size, device=parameter.device, dtype=parameter.dtype))
         self.train(training)
         return FeatureSpec(image_size, {stride: (m.shape[1], m.shape[2], m.shape[3]) for stride, m in maps.items()})
 

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from reid.config import Config
+from reid.progress import Progress, Silent
 from reid.types import ImageRecord
 
 SPLITS = ("train", "query", "gallery")
@@ -70,6 +71,8 @@ class DataSet:
         label: name with its variant, as results print it, such as ``msmt17 (with val)``.
         train, query, gallery: the images; ``gallery`` holds distractors and junk too, by role.
         counts_checked: whether the counts were compared with published ones and agreed.
+        variant: key into ``info.counts``, such as ``detected``; ``""`` where there is one variant only.
+        root: the folder the images were read from.
     """
 
     name: str
@@ -78,6 +81,8 @@ class DataSet:
     query: Sequence[ImageRecord]
     gallery: Sequence[ImageRecord]
     counts_checked: bool
+    variant: str = ""
+    root: Path | None = None
 
     def split(self, name: str) -> Sequence[ImageRecord]:
         """The records of ``train``, ``query`` or ``gallery``."""
@@ -85,9 +90,18 @@ class DataSet:
 
 
 class Dataset(ABC):
-    """A data set that can be opened. The file's last line is ``COMPONENT = TheClass``."""
+    """A data set that can be opened. The file's last line is ``COMPONENT = TheClass``.
+
+    Args:
+        config: its table, an instance of the file's ``Config``.
+        progress: where drawing or converting images on first use reports to.
+    """
 
     info: ClassVar[DatasetInfo]
+
+    def __init__(self, config: DatasetConfig, progress: Progress | None = None) -> None:
+        self.config = config
+        self.progress = progress or Silent()
 
     @abstractmethod
     def load(self, data_root: Path) -> DataSet:

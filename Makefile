@@ -1,0 +1,36 @@
+# demo: train and test on the embedded default, from nothing.   test: all tests.   check: tests, lint and types.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+help:
+	@echo "make demo    install into .venv, train TransMatcher and its controls on drawn people, print the table"
+	@echo "make test    install into .venv, run all tests"
+	@echo "make check   make test, and lint and types before it"
+	@echo "make bench   speed and memory against frozen references"
+
+$(INSTALLED): setup.py constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt torchvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/reid demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks all

@@ -1,0 +1,195 @@
+"""Image files to batches, in worker processes or without.
+
+What a batch holds depends on the files, the seed, the epoch and the place of each image in the epoch, never on
+the number of workers. Images travel as uint8 and are divided by 255 where the model is.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reid.data._random import generator
+from reid.data.transforms import TestTransform, TrainTransform
+from reid.errors import ImageError, ReidError
+from reid.types import ImageRecord
+
+_Keys = list[tuple[int, int]]
+_MAX_WORKERS = 8  # about 2,400 augmented images a second at 384 x 128: more than one GPU trains on
+_WORKER_ENDED = (
+    "loading images: wanted worker processes that run to the end, found one that ended early. In a script of your own, "
+    "start below `if __name__ == '__main__':`. Otherwise memory may have run out: use fewer workers (0 always works)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainBatch:
+    """Augmented images and their classes.
+
+    Attributes:
+        image_BCHW: RGB, [B, 3, H, W], uint8.
+        label_B: classes, [B], int64.
+    """
+
+    image_BCHW: Tensor
+    label_B: Tensor
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read one image file completely, as RGB.
+
+    Raises:
+        ImageError: the file is missing, unreadable, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise ImageError(f"{path}: wanted an image, found no such file. Check the data root.") from None
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: wanted a whole image, found: {error}. Copy or unpack the file again.") from None
+
+
+def default_workers() -> int:
+    """Worker processes for this machine: one less than the cores this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores - 1, _MAX_WORKERS)
+
+
+def train_batches(
+    records: Sequence[ImageRecord],
+    labels: Sequence[int],
+    batches: Sequence[Sequence[int]],
+    transform: TrainTransform,
+    *,
+    seed: int,
+    epoch: int,
+    num_workers: int,
+) -> Iterator[TrainBatch]:
+    """Load one epoch.
+
+    Args:
+        records: the training set.
+        labels: its classes, in the order of ``records``.
+        batches: positions in ``records``, from a sampler.
+        transform: draws for each image from a generator of (seed, epoch, place of the image in ``batches``).
+        seed: the experiment's seed.
+        epoch: counted from 0.
+        num_workers: processes; 0 reads in this one.
+
+    Raises:
+        ImageError: an image is missing, truncated or no image.
+        ReidError: a worker process ended early.
+    """
+    label_N = torch.as_tensor(labels, dtype=torch.int64)
+    load = partial(_read_train, transform, seed, epoch)
+    for indices, image_BCHW in zip(batches, _load(records, batches, load, num_workers), strict=True):
+        yield TrainBatch(image_BCHW, label_N[torch.as_tensor(indices)])
+
+
+def test_batches(
+    records: Sequence[ImageRecord], image_size: tuple[int, int], *, batch_size: int, num_workers: int
+) -> Iterator[Tensor]:
+    """Load every image once, in order.
+
+    Args:
+        records: the images.
+        image_size: (height, width) in pixels.
+        batch_size: images a batch; the last may have fewer.
+        num_workers: processes; 0 reads in this one.
+
+    Yields:
+        RGB, [B, 3, H, W], uint8.
+
+    Raises:
+        ImageError: an image is missing, truncated or no image.
+        ReidError: a worker process ended early.
+    """
+    positions = range(len(records))
+    batches = [positions[start : start + batch_size] for start in range(0, len(records), batch_size)]
+    yield from _load(records, batches, partial(_read_test, TestTransform(image_size)), num_workers)
+
+
+class _Images(Dataset[NDArray[np.uint8]]):
+    """What a worker holds: file names, and how to load the image at a place of the epoch."""
+
+    def __init__(self, records: Sequence[ImageRecord], load: Callable[[Path, int], Tensor]) -> None:
+        self._names = [str(record.path) for record in records]  # strings: Paths take many times as long to send
+        self._load = load
+
+    def __getitems__(self, keys: _Keys) -> NDArray[np.uint8] | ImageError:
+        """One batch. An error is returned: raised here, DataLoader would bury its message in a traceback.
+
+        As NumPy, a batch comes through a pipe. As a tensor, it would come through /dev/shm, which is too small for
+        it in many containers.
+        """
+        try:
+            loaded = [self._load(Path(self._names[index]), place) for place, index in keys]
+        except ImageError as error:
+            return error
+        return np.asarray(torch.stack(loaded))
+
+
+def _load(
+    records: Sequence[ImageRecord],
+    batches: Sequence[Sequence[int]],
+    load: Callable[[Path, int], Tensor],
+    num_workers: int,
+) -> Iterator[Tensor]:
+    loader: DataLoader[Any] = DataLoader(
+        _Images(records, load),
+        batch_sampler=_number(batches),
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        multiprocessing_context=_context() if num_workers else None,
+        generator=torch.Generator(),  # DataLoader would draw from the global one, whose state training saves
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, ImageError):
+                raise batch
+            yield torch.from_numpy(batch)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ReidError(_WORKER_ENDED) from error
+
+
+def _number(batches: Sequence[Sequence[int]]) -> list[_Keys]:
+    """Give each image its place in the epoch: an image drawn twice is augmented in two ways."""
+    starts = np.cumsum([0, *map(len, batches)]).tolist()
+    return [list(enumerate(batch, start)) for start, batch in zip(starts, batches, strict=False)]
+
+
+def _read_train(transform: TrainTransform, seed: int, epoch: int, path: Path, place: int) -> Tensor:
+    return transform(read_image(path), generator(seed, "augment", epoch, place))
+
+
+def _read_test(transform: TestTransform, path: Path, _place: int) -> Tensor:
+    return transform(read_image(path))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _context() -> BaseContext:
+    """How workers start: not by fork, which can hang where torch, tqdm or TensorBoard have threads."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])  # torch is imported once, not in every worker
+    return context

@@ -1,0 +1,96 @@
+"""An experiment's data sets, opened: what is trained on, what is tested, and that the two do not overlap."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reid.build import build_dataset
+from reid.data.holdout import hold_out
+from reid.datasets._base import DataSet
+from reid.engine.trainer import TrainingSet
+from reid.errors import DatasetError
+from reid.experiment import Experiment, Table
+from reid.protocols._leaks import refuse_leaks
+from reid.runs import Session
+from reid.types import ImageRecord
+
+VALIDATION = "validation"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is tested.
+
+    Attributes:
+        label: data set and variant; ``validation`` for identities held out from the sources.
+        query: query images.
+        gallery: gallery images, distractors and junk among them.
+        counts_checked: whether the data set's counts agreed with the published ones.
+    """
+
+    label: str
+    query: Sequence[ImageRecord]
+    gallery: Sequence[ImageRecord]
+    counts_checked: bool
+
+    @property
+    def file_name(self) -> str:
+        """The label as a part of a file's name."""
+        return re.sub(r"\W+", "_", self.label).strip("_")
+
+
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """An experiment's images.
+
+    Attributes:
+        sources: labels of the data sets trained on.
+        sources_counts_checked: whether the counts of all of them agreed with the published ones.
+        train: training images of all sources, validation identities apart.
+        targets: what is tested.
+    """
+
+    sources: tuple[str, ...]
+    sources_counts_checked: bool
+    train: Sequence[ImageRecord]
+    targets: tuple[Target, ...]
+
+    def training_set(self) -> TrainingSet:
+        """Training images with one class a person, classes in the order of (data set, identity)."""
+        persons = sorted({(record.source, record.pid) for record in self.train})
+        label_of = {person: label for label, person in enumerate(persons)}
+        return TrainingSet(self.train, [label_of[record.source, record.pid] for record in self.train])
+
+
+def open_domains(experiment: Experiment, session: Session) -> Domains:
+    """Open all sources and targets of an experiment.
+
+    Raises:
+        DatasetError: a data set is missing or incomplete, or a target has no query or gallery images.
+        ProtocolError: a target image or identity is trained on.
+    """
+    sources = [_open(table, session) for table in experiment.source]
+    records = [record for source in sources for record in source.train if record.role == "person"]
+    held = hold_out(records, experiment.validation_pids, experiment.seed)
+    targets = [_target(_open(table, session)) for table in experiment.target]
+    for target in targets:
+        refuse_leaks(records, [*target.query, *target.gallery])
+    checked = all(source.counts_checked for source in sources)
+    if experiment.validation_pids:
+        targets.append(Target(VALIDATION, held.query, held.gallery, checked))
+    return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
+
+
+def _open(table: Table, session: Session) -> DataSet:
+    return build_dataset(table, session.data_root, session.progress).load(session.data_root)
+
+
+def _target(data: DataSet) -> Target:
+    if not data.query or not data.gallery:
+        raise DatasetError(
+            f"{data.label}: wanted query and gallery images to test on, found {len(data.query)} and "
+            f"{len(data.gallery)}. A set for training only cannot be a [[target]]."
+        )
+    return Target(data.label, data.query, data.gallery, data.counts_checked)

@@ -1,0 +1,90 @@
+"""Where backbone and matcher meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from reid.backbones._base import Backbone
+from reid.data.loader import read_image
+from reid.data.transforms import TestTransform
+from reid.matchers._base import Matcher
+from reid.types import ImageState
+
+ENCODE_BATCH = 64  # images an encode() call sends through the backbone at once
+
+
+class Model(nn.Module):
+    """A backbone and the matcher that reads its maps: images to states, states to scores.
+
+    Args:
+        backbone: images to feature maps; None for matchers that look at pixels only.
+        matcher: feature maps to states, states to scores.
+        image_size: height and width in pixels that images are resized to.
+    """
+
+    def __init__(self, backbone: Backbone | None, matcher: Matcher, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.matcher = matcher
+        self.image_size = image_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are; the CPU for a model without any."""
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def forward(self, image_BCHW: Tensor) -> ImageState:
+        """Compute the states of a batch, with gradients.
+
+        Args:
+            image_BCHW: RGB, [B, 3, H, W] of ``image_size``; uint8 in 0..255 or float in [0, 1], any device.
+        """
+        image_BCHW = image_BCHW.to(self.device, non_blocking=True)
+        if image_BCHW.dtype == torch.uint8:
+            image_BCHW = image_BCHW.float() / 255
+        maps = {} if self.backbone is None else self.backbone(image_BCHW)
+        return self.matcher.encode(image_BCHW, maps)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor | Sequence[Path | str | Image.Image]) -> ImageState:
+        """Compute the states of images, for use.
+
+        Args:
+            images: image files or PIL images of any size, or a batch as :meth:`forward` takes it.
+
+        Returns:
+            the state of each image, in order.
+
+        Raises:
+            ImageError: a file is missing, truncated or no image.
+        """
+        self.eval()
+        if isinstance(images, Tensor):
+            return ImageState.cat([self(chunk) for chunk in images.split(ENCODE_BATCH)])
+        resize = TestTransform(self.image_size)
+        states = []
+        for start in range(0, len(images), ENCODE_BATCH):
+            chunk = [_open(image) for image in images[start : start + ENCODE_BATCH]]
+            states.append(self(torch.stack([resize(image) for image in chunk])))
+        return ImageState.cat(states)
+
+    @torch.no_grad()
+    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """Compare every query image with every gallery image.
+
+        Returns:
+            score_QG: [Q, G], float32, higher = more alike.
+        """
+        self.eval()
+        score_QG: Tensor = self.matcher.score(query.to(self.device), gallery.to(self.device))
+        return score_QG
+
+
+def _open(image: Path | str | Image.Image) -> Image.Image:
+    return image.convert("RGB") if isinstance(image, Image.Image) else read_image(Path(image))

@@ -1,0 +1,233 @@
+"""Training of one stage: epochs of batches, a checkpoint after each, resumable to the bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reid.data.loader import TrainBatch, train_batches
+from reid.data.samplers._base import Sampler
+from reid.data.transforms import TrainTransform
+from reid.engine.checkpoint import Checkpoint, epoch_folder, keep_latest, load_into, save_checkpoint
+from reid.engine.extract import Extraction, extract
+from reid.engine.log import TrainingLog
+from reid.engine.optimizer import (
+    OptimizerConfig,
+    build_optimizer,
+    clip_gradients,
+    flatten_state,
+    parameter_groups,
+    set_lr_factor,
+    unflatten_state,
+)
+from reid.engine.precision import Precision, autocast, check_precision
+from reid.engine.schedule import Schedule
+from reid.engine.tally import Clock, Tally
+from reid.engine.tasks.block import BlockTask
+from reid.errors import TrainingError
+from reid.progress import Bar, Progress
+from reid.types import ImageRecord, ImageState
+
+LOG_EVERY = 10  # steps between two lines of the log
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage trains, and how.
+
+    Attributes:
+        task: model and loss; called with a batch it returns the loss.
+        sampler: which images make a batch.
+        transform: augmentation.
+        optimizer: rates and clipping.
+        schedule: learning rate over epochs, and when to stop.
+        precision: arithmetic of forward and loss.
+        backbone_mode: ``eval`` keeps the pretrained batch statistics, the published recipe; ``train`` from scratch.
+        frozen: roles of parameters (backbone, encoder, decoder) that stay as they are.
+    """
+
+    task: BlockTask
+    sampler: Sampler
+    transform: TrainTransform
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    precision: Precision = "float32"
+    backbone_mode: Literal["eval", "train"] = "eval"
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Training images with their classes, 0 .. C - 1."""
+
+    records: Sequence[ImageRecord]
+    labels: Sequence[int]
+
+
+class Trainer:
+    """Trains one stage.
+
+    Args:
+        stage: what to train.
+        data: what to train on.
+        clock: how far training has come; advanced in place.
+        checkpoints: folder of the checkpoints.
+        log: the run's log.
+        seed: every random choice comes from it, the epoch and the sample's place in the epoch.
+        num_workers: processes that decode and augment.
+        checkpoints_kept: how many of the latest checkpoints stay on disk.
+        progress: where to report.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a training, each by name
+        self,
+        stage: Stage,
+        data: TrainingSet,
+        *,
+        clock: Clock,
+        checkpoints: Path,
+        log: TrainingLog,
+        seed: int,
+        num_workers: int,
+        checkpoints_kept: int,
+        progress: Progress,
+    ) -> None:
+        self._model = stage.task.model
+        check_precision(self._model.device, stage.precision)
+        self._stage, self._data = stage, data
+        self._clock, self._checkpoints, self._log = clock, checkpoints, log
+        self._seed, self._num_workers, self._progress = seed, num_workers, progress
+        self._checkpoints_kept = checkpoints_kept
+        self._groups = parameter_groups(self._model, stage.task.loss, frozen=stage.frozen)
+        self._optimizer = build_optimizer(stage.optimizer, self._groups)
+        self._scaler = torch.amp.GradScaler(self._model.device.type, enabled=stage.precision == "fp16")
+
+    def fit(self) -> None:
+        """Train to the end of the stage.
+
+        Raises:
+            TrainingError: no step of an epoch had a finite loss.
+            StorageError: a checkpoint cannot be written; earlier ones are intact.
+        """
+        schedule = self._stage.schedule
+        remaining = schedule.num_epochs - self._clock.stage_epoch
+        with self._progress.bar("train", remaining * self._stage.sampler.batches_per_epoch, "step") as bar:
+            while self._clock.stage_epoch < schedule.num_epochs:
+                self._run_epoch(bar)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Take up where ``checkpoint``, of an earlier epoch of this stage, left off; the model's part apart.
+
+        Raises:
+            CheckpointError: it does not fit the loss of this stage.
+        """
+        facts = checkpoint.facts
+        loss_state = {n.removeprefix("loss."): t for n, t in checkpoint.state.items() if n.startswith("loss.")}
+        load_into(self._stage.task.loss, loss_state, "the loss in state.safetensors")
+        unflatten_state(self._optimizer, checkpoint.state)
+        self._scaler.load_state_dict(facts["scaler"])
+        self._stage.schedule.load_state_dict(facts["schedule"])
+        self._stage.sampler.load_state_dict(facts["sampler"])
+
+    def _run_epoch(self, bar: Bar) -> None:
+        clock, stage = self._clock, self._stage
+        torch.manual_seed(self._seed * 1_000_003 + clock.epoch)  # for components that draw in their forward pass
+        tally = Tally()
+        batches = stage.sampler.batches(clock.stage_epoch, self._class_distances)
+        self._set_mode()
+        loader = train_batches(
+            self._data.records,
+            self._data.labels,
+            batches,
+            stage.transform,
+            seed=self._seed,
+            epoch=clock.epoch,
+            num_workers=self._num_workers,
+        )
+        waiting_since = time.perf_counter()
+        for step, batch in enumerate(loader):
+            wait_s = time.perf_counter() - waiting_since
+            set_lr_factor(self._optimizer, stage.schedule.factor(clock.stage_epoch + step / len(batches)))
+            loss, accuracy = self._train_step(batch)
+            tally.add(loss, accuracy, len(batch.label_B), wait_s)
+            self._show_step(bar, tally)
+            waiting_since = time.perf_counter()
+        self._end_epoch(tally)
+
+    def _set_mode(self) -> None:
+        self._stage.task.train()
+        if self._model.backbone is not None and self._stage.backbone_mode == "eval":
+            self._model.backbone.eval()
+
+    def _train_step(self, batch: TrainBatch) -> tuple[float | None, float]:
+        stage = self._stage
+        self._optimizer.zero_grad(set_to_none=True)
+        with autocast(self._model.device, stage.precision):
+            value = stage.task(batch.image_BCHW, batch.label_B)
+        if value.loss is None:
+            return None, value.accuracy
+        self._scaler.scale(value.loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        clip_gradients(self._groups, stage.optimizer.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return float(value.loss.detach()), value.accuracy
+
+    def _class_distances(self, representatives: Sequence[int]) -> Tensor:
+        how = Extraction(num_workers=self._num_workers)
+        states = extract(self._model, [self._data.records[index] for index in representatives], how)
+        state = ImageState.cat(list(states)).to(dtype=torch.float32)
+        return -self._model.score(state, state).cpu()
+
+    def _show_step(self, bar: Bar, tally: Tally) -> None:
+        clock, facts = self._clock, tally.facts()
+        clock.step += 1
+        bar.advance(
+            epoch=clock.epoch + 1,
+            loss=f"{facts['loss']:.3f}",
+            accuracy=f"{facts['accuracy']:.2f}",
+            images_per_s=f"{facts['images_per_s']:.0f}",
+        )
+        if clock.step % LOG_EVERY == 0:
+            self._write("step", facts)
+
+    def _end_epoch(self, tally: Tally) -> None:
+        clock, facts = self._clock, tally.facts()
+        if tally.finite_steps == 0:
+            raise TrainingError(
+                f"epoch {clock.epoch + 1}: wanted a finite loss, found none in {tally.steps} steps. "
+                f"Lower stage.optimizer.lr ({self._stage.optimizer.lr}) or set clip_norm; checkpoints are intact."
+            )
+        self._stage.schedule.observe(clock.stage_epoch, facts["loss"])
+        clock.epoch += 1
+        clock.stage_epoch += 1
+        clock.stage_done = clock.stage_epoch >= self._stage.schedule.num_epochs
+        clock.images += tally.images
+        clock.seconds += tally.seconds
+        self._write("epoch", {**facts, "skipped_steps": tally.steps - tally.finite_steps})
+        self._save()
+
+    def _write(self, event: str, facts: dict[str, float]) -> None:
+        clock = self._clock
+        epoch = clock.epoch + (event == "step")  # counted from 1; the clock counts finished ones
+        lr = self._optimizer.param_groups[-1]["lr"]
+        self._log.write(event, step=clock.step, stage=clock.stage, epoch=epoch, lr=lr, **facts)
+
+    def _save(self) -> None:
+        loss_state = {f"loss.{name}": tensor for name, tensor in self._stage.task.loss.state_dict().items()}
+        facts = {
+            "clock": asdict(self._clock),
+            "scaler": self._scaler.state_dict(),
+            "schedule": self._stage.schedule.state_dict(),
+            "sampler": self._stage.sampler.state_dict(),
+        }
+        state = {**loss_state, **flatten_state(self._optimizer)}
+        checkpoint = Checkpoint(self._model.state_dict(), state, facts)
+        save_checkpoint(epoch_folder(self._checkpoints, self._clock.epoch), checkpoint)
+        keep_latest(self._checkpoints, self._checkpoints_kept)

@@ -1,0 +1,131 @@
+"""Test the model of a run on its targets, and write down what came out."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from reid.domains import Domains, Target, open_domains
+from reid.engine.checkpoint import latest, load_checkpoint
+from reid.engine.extract import Extraction, extract
+from reid.engine.model import Model
+from reid.errors import ConfigError
+from reid.evaluation.labels import Labels
+from reid.evaluation.metrics import retrieval_metrics
+from reid.evaluation.ranking import Ranking, rank_matches
+from reid.evaluation.results import RunResult, Stamp, TargetResult, Training, target_result, write_results
+from reid.evaluation.scoring import GalleryScores, score_gallery
+from reid.experiment import Experiment, Table
+from reid.runs import RunFolder, Session, commit, machine
+from reid.train import load_model
+from reid.types import ImageState
+
+_SAID_APART = ("name", "weights", "normalization")
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """One tested target, with what pictures of it need."""
+
+    target: Target
+    scores: GalleryScores
+    ranking: Ranking
+    result: TargetResult
+
+
+def evaluate(run: RunFolder, session: Session) -> tuple[RunResult, list[Test]]:
+    """Test the last checkpoint of ``run`` on the targets of its experiment and write ``results.json``.
+
+    Raises:
+        ReidError: the run has no checkpoint, a target is missing, or it was trained on.
+    """
+    experiment = run.experiment()
+    domains = open_domains(experiment, session)
+    if not domains.targets:
+        raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
+    model = load_model(run, session.device)
+    tests = [_test(model, target, run, experiment, session) for target in domains.targets]
+    result = RunResult(
+        title=experiment.title,
+        stamp=_stamp(experiment, domains, model),
+        targets=tuple(test.result for test in tests),
+        training=_training(run, experiment),
+        machine=machine(),
+    )
+    write_results(run.results, result)
+    return result, tests
+
+
+def _test(model: Model, target: Target, run: RunFolder, experiment: Experiment, session: Session) -> Test:
+    options = experiment.evaluation
+    how = Extraction(options.batch_size, session.num_workers, options.precision)
+    started = time.perf_counter()
+    query = ImageState.cat(list(extract(model, target.query, how)))
+    query_s = time.perf_counter() - started
+    session.progress.say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
+    scores = score_gallery(
+        model.score,
+        query,
+        extract(model, target.gallery, how),
+        len(target.gallery),
+        out=run.path / "scores" / f"{target.file_name}.npy",
+        progress=session.progress,
+    )
+    started = time.perf_counter()
+    query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
+    ranking = rank_matches(scores.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
+    metrics = retrieval_metrics(ranking)
+    result = target_result(
+        target.label,
+        ranking,
+        metrics,
+        scores,
+        counts_checked=target.counts_checked,
+        query_s=query_s,
+        rank_s=time.perf_counter() - started,
+        peak_memory_mib=_peak_memory_mib(session.device),
+    )
+    return Test(target, scores, ranking, result)
+
+
+def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
+    backbone = experiment.backbone
+    return Stamp(
+        sources=domains.sources if experiment.stage else (),
+        sources_counts_checked=domains.sources_counts_checked,
+        ap_rule=experiment.evaluation.ap_rule,
+        seed=experiment.seed,
+        image_size=experiment.image_size,
+        normalisation="none" if backbone is None else backbone["normalization"],
+        precision=experiment.evaluation.precision,
+        backbone=None if backbone is None else _describe(backbone),
+        weights=None if backbone is None else Path(backbone["weights"]).name,  # a file's folder is nobody's business
+        matcher=_describe(experiment.matcher),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        commit=commit(),
+    )
+
+
+def _describe(table: Table) -> str:
+    """A component in a few words: its name and the settings that make it what it is."""
+    settings = (f"{key}={value}" for key, value in table.items() if key not in _SAID_APART)
+    return f"{table['name']} ({', '.join(settings)})"
+
+
+def _training(run: RunFolder, experiment: Experiment) -> Training | None:
+    if not experiment.stage:
+        return None
+    clock = load_checkpoint(latest(run.checkpoints)).facts["clock"]
+    return Training(epochs=clock["epoch"], steps=clock["step"], images_seen=clock["images"], seconds=clock["seconds"])
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

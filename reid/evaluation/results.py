@@ -1,0 +1,194 @@
+"""What a run leaves: every number together with the choices that made it. Fractions 0..1, relative paths only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from reid.config import Config, parse
+from reid.errors import CheckpointError, ConfigError
+from reid.evaluation.labels import CameraRule
+from reid.evaluation.metrics import MAX_RANK, RetrievalMetrics
+from reid.evaluation.ranking import Ranking
+from reid.evaluation.scoring import GalleryScores
+from reid.files import write_json
+
+SCHEMA_VERSION: Final = 1
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+ApRule = Literal["finite_sum", "trapezoid"]
+
+
+class Stamp(Config):
+    """The protocol and the choices behind all numbers of a run."""
+
+    sources: tuple[str, ...]  # labels of the sets trained on, with their variant; none: an untrained model
+    sources_counts_checked: bool = True  # whether their images were compared with the published counts
+    ap_rule: ApRule = "finite_sum"  # which mAP is the one to quote; both are in the targets
+    tie_rule: Literal["stable: gallery order"] = "stable: gallery order"
+    checkpoint_rule: Literal["last epoch"] = "last epoch"
+    seed: NonNegativeInt
+    image_size: tuple[PositiveInt, PositiveInt]  # height, width in pixels
+    normalisation: str  # of the backbone's input, such as "none" or "ImageNet"
+    precision: str  # of backbone and encoder; scores are float32
+    backbone: str | None  # None: the matcher looks at pixels
+    weights: str | None = None  # what the backbone started from; None: random
+    matcher: str  # its name, with its settings in brackets behind it
+    parameters: NonNegativeInt  # of backbone and matcher
+    commit: str | None = None  # of the code; None: not a git checkout
+
+    @property
+    def trained_on(self) -> str:
+        """The sources in one string, as tables and pictures print them."""
+        return " + ".join(self.sources) or "nothing (untrained)"
+
+    @property
+    def method(self) -> str:
+        """The matcher's name without its settings."""
+        return self.matcher.partition(" (")[0]
+
+
+class Training(Config):
+    """What the training took."""
+
+    epochs: NonNegativeInt
+    steps: NonNegativeInt
+    images_seen: NonNegativeInt
+    seconds: NonNegativeFloat
+
+
+class TargetResult(Config):
+    """Everything about one test."""
+
+    target: str  # label of the set, with its variant
+    counts_checked: bool
+    camera_rule: CameraRule
+    rank1: Fraction
+    rank5: Fraction
+    rank10: Fraction
+    mAP: Fraction  # finite sum
+    mAP_trapezoid: Fraction
+    mINP: Fraction
+    cmc: Annotated[tuple[Fraction, ...], Field(min_length=MAX_RANK, max_length=MAX_RANK)]
+    num_query: PositiveInt
+    num_query_counted: PositiveInt  # those with a match
+    num_gallery: PositiveInt  # junk included
+    unmatched: dict[str, PositiveInt]  # reason -> queries that are not counted
+    extract_s: NonNegativeFloat  # computing states, queries and gallery
+    score_s: NonNegativeFloat
+    rank_s: NonNegativeFloat  # ranks and metrics
+    pairs_per_s: NonNegativeFloat
+    peak_memory_mib: NonNegativeFloat | None = None  # None: not measured
+    per_query: tuple[tuple[PositiveInt, ...], ...] | None = None  # ranks of every query's matches
+
+    def quoted_map(self, rule: ApRule) -> float:
+        """The mAP that ``rule`` gives, 0..1."""
+        return self.mAP if rule == "finite_sum" else self.mAP_trapezoid
+
+
+class RunResult(Config):
+    """``results.json`` of a run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    title: str
+    stamp: Stamp
+    targets: tuple[TargetResult, ...]
+    training: Training | None = None  # None: nothing was trained
+    machine: str  # processor, cores, accelerator
+
+    def without_per_query(self) -> RunResult:
+        """The same without per-query ranks, small enough to be kept beside the experiments."""
+        return self.model_copy(
+            update={"targets": tuple(target.model_copy(update={"per_query": None}) for target in self.targets)}
+        )
+
+
+def target_result(
+    target: str,
+    ranking: Ranking,
+    metrics: RetrievalMetrics,
+    scores: GalleryScores,
+    *,
+    counts_checked: bool,
+    query_s: float,
+    rank_s: float,
+    peak_memory_mib: float | None = None,
+) -> TargetResult:
+    """Put together the result of one test.
+
+    Args:
+        target: label of the set, with its variant.
+        ranking: ranks of the true matches.
+        metrics: what they come to.
+        scores: the scores that were ranked, for their size and times.
+        counts_checked: whether the set's images were compared with the published counts.
+        query_s: seconds spent computing the queries' states.
+        rank_s: seconds spent on ranks and metrics.
+        peak_memory_mib: most memory in use, in MiB; None: not measured.
+    """
+    return TargetResult(
+        target=target,
+        counts_checked=counts_checked,
+        camera_rule=ranking.camera_rule,
+        rank1=metrics.rank(1),
+        rank5=metrics.rank(5),
+        rank10=metrics.rank(10),
+        mAP=metrics.mAP,
+        mAP_trapezoid=metrics.mAP_trapezoid,
+        mINP=metrics.mINP,
+        cmc=tuple(metrics.cmc_K.tolist()),
+        num_query=len(ranking.rank_Q),
+        num_query_counted=len(metrics.query_idx_N),
+        num_gallery=scores.score_QG.shape[1],
+        unmatched={str(reason): count for reason, count in ranking.unmatched_counts.items()},
+        extract_s=query_s + scores.gallery_s,
+        score_s=scores.score_s,
+        rank_s=rank_s,
+        pairs_per_s=scores.pairs_per_s,
+        peak_memory_mib=peak_memory_mib,
+        per_query=tuple(tuple(rank_M.tolist()) for rank_M in ranking.rank_Q),
+    )
+
+
+def write_results(path: Path, result: RunResult) -> None:
+    """Write ``result`` as JSON, atomically. Raises StorageError."""
+    write_json(path, result.model_dump(mode="json"))
+
+
+def read_results(path: Path) -> RunResult:
+    """Read a results file, or the ``results.json`` of a run folder.
+
+    Raises:
+        CheckpointError: there is none, it cannot be read, it is damaged, or a newer reid wrote it.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    table = _read_table(file)
+    version = table.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{file}: wanted a results file of schema {SCHEMA_VERSION}, found {version}, which a newer reid wrote. "
+            "Update reid."
+        )
+    try:
+        return parse(RunResult, table, str(file))
+    except ConfigError as error:
+        raise CheckpointError(f"{error} The file is damaged or no results file; evaluate the run again.") from None
+
+
+def _read_table(file: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{file}: wanted a results file, found none. Has the run finished? reid evaluate makes it."
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: wanted JSON, found: {error}. Evaluate the run again.") from None
+    if not isinstance(table, dict):
+        raise CheckpointError(f"{file}: wanted a JSON object, found a {type(table).__name__}. Evaluate the run again.")
+    return table

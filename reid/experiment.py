@@ -1,0 +1,119 @@
+"""The experiment file: what is trained on what, how, and what it is tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import NonNegativeInt, PositiveInt
+
+from reid.build import Kind, component_config
+from reid.config import Config, parse, read_toml, set_value
+from reid.data.transforms import AugmentConfig
+from reid.engine.optimizer import OptimizerConfig
+from reid.engine.precision import Precision
+from reid.engine.schedule import ScheduleConfig, StepConfig
+from reid.protocols._base import Transfer
+
+Table = dict[str, Any]
+
+
+class StageConfig(Config):
+    """``[[stage]]``: one training stage; the defaults are TransMatcher's published recipe."""
+
+    task: Literal["block"] = "block"
+    epochs: PositiveInt
+    sampler: Table
+    loss: Table
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = StepConfig()
+    augment: AugmentConfig = AugmentConfig()
+    precision: Precision = "float32"
+    backbone_mode: Literal["eval", "train"] = "eval"  # eval: pretrained batch statistics stay; train: from scratch
+    frozen: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
+
+
+class EvaluationConfig(Config):
+    """``[evaluation]``: how targets are tested."""
+
+    precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
+    batch_size: PositiveInt = 64  # images a batch
+    camera_rule: bool = True  # leave out gallery images of the query's identity and camera
+    ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'
+
+
+class Experiment(Config):
+    """A whole experiment file."""
+
+    title: str
+    seed: NonNegativeInt = 0
+    image_size: tuple[PositiveInt, PositiveInt] = (384, 128)  # height, width in pixels
+    source: tuple[Table, ...] = ()
+    target: tuple[Table, ...] = ()
+    validation_pids: NonNegativeInt = 0  # identities kept out of the sources' training images, tested as a target
+    backbone: Table | None = None
+    matcher: Table
+    stage: tuple[StageConfig, ...] = ()  # none: the untrained model is tested
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoints_kept: PositiveInt = 2  # how many of the latest stay on disk
+
+
+def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
+    """Read an experiment file and apply ``--set`` assignments.
+
+    Returns:
+        the experiment with every table of every component validated and its defaults filled in.
+
+    Raises:
+        ConfigError: anything in it is misspelt, missing or does not fit.
+    """
+    table = read_toml(path)
+    for assignment in assignments:
+        set_value(table, assignment)
+    return resolve(table, str(path))
+
+
+def resolve(table: Table, where: str) -> Experiment:
+    """Validate an experiment's table down to the last component; see :func:`read_experiment`."""
+    experiment = parse(Experiment, table, where)
+
+    def filled(kind: Kind, component: Table, place: str) -> Table:
+        return component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
+
+    stages = [
+        stage.model_copy(
+            update={
+                "sampler": filled("sampler", stage.sampler, "stage.sampler"),
+                "loss": filled("loss", stage.loss, "stage.loss"),
+            }
+        )
+        for stage in experiment.stage
+    ]
+    backbone = experiment.backbone
+    return experiment.model_copy(
+        update={
+            "source": tuple(filled("dataset", entry, "source") for entry in experiment.source),
+            "target": tuple(filled("dataset", entry, "target") for entry in experiment.target),
+            "backbone": None if backbone is None else filled("backbone", backbone, "backbone"),
+            "matcher": filled("matcher", experiment.matcher, "matcher"),
+            "stage": tuple(stages),
+        }
+    )
+
+
+def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
+    """The same method on the sources and targets of a protocol's transfer."""
+    names = [" + ".join(table["name"] for table in tables) for tables in (transfer.sources, transfer.targets)]
+    changes = {
+        "title": f"{experiment.title} on {names[0]}, tested on {names[1]}",
+        "source": tuple(dict(table) for table in transfer.sources),
+        "target": tuple(dict(table) for table in transfer.targets),
+    }
+    return resolve({**experiment.model_dump(mode="json", exclude_none=True), **changes}, "--protocol")
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The experiment as TOML, with all defaults written out."""
+    return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))

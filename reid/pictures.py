@@ -1,0 +1,36 @@
+"""The pictures a run leaves: CMC curves, training curves, rank lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reid.evaluate import Test
+from reid.evaluation.results import RunResult
+from reid.report.charts import draw_cmc, draw_training
+from reid.report.ranklists import draw_rank_lists, pick_queries, rank_lists
+from reid.runs import RunFolder
+
+QUERIES_SHOWN = 8  # rows of a sheet of rank lists
+
+
+def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test]) -> None:
+    """Draw ``figures/cmc.png``, ``figures/training.png`` and ``figures/ranks_TARGET.png``.
+
+    Raises:
+        StorageError: a picture cannot be written.
+    """
+    draw_cmc([result], run.figures / "cmc.png")
+    if result.training is not None:
+        draw_training(run.log, run.figures / "training.png", title=result.title)
+    for test in tests:
+        target = test.target
+        lists = rank_lists(
+            test.scores.score_QG,
+            target.query,
+            target.gallery,
+            pick_queries(test.ranking, QUERIES_SHOWN),
+            camera_rule=test.ranking.camera_rule == "on",
+        )
+        mean_ap = test.result.quoted_map(result.stamp.ap_rule)
+        title = f"{target.label}: Rank-1 {test.result.rank1:.1%}, mAP {mean_ap:.1%} ({result.title})"
+        draw_rank_lists(lists, run.figures / f"ranks_{target.file_name}.png", title=title)

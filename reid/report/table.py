@@ -1,0 +1,110 @@
+"""The results table: ours beside the published numbers, every row with the choices that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from reid.config import Config, parse, read_toml
+from reid.evaluation.results import Fraction, RunResult, TargetResult
+
+HEADERS = ("Train", "Test", "Method", "Rank-1", "mAP", "From", "AP rule", "Protocol", "Seed", "Commit")
+
+
+class PublishedRow(Config):
+    """``[[row]]`` of ``experiments/published.toml``: a result that somebody published."""
+
+    source: str  # label of the set trained on; of several, joined by " + "
+    method: str  # as the source of the number calls it
+    matcher: str | None = None  # the component that reproduces it; None: there is none
+    target: str  # label of the set tested on
+    rank1: Fraction
+    map: Fraction  # finite sum
+    citation: str  # where the number stands
+    citation_url: str
+    config: str  # settings that matter when comparing
+
+
+class _Published(Config):
+    row: tuple[PublishedRow, ...]
+
+
+def read_published(path: Path) -> tuple[PublishedRow, ...]:
+    """Read published results. Raises ConfigError where the file is missing, damaged or misspelt."""
+    return parse(_Published, read_toml(path), str(path)).row
+
+
+def table(results: Sequence[RunResult], published: Sequence[PublishedRow] = ()) -> str:
+    """Lay out results as a GitHub table in percent, with the citations of published numbers below it.
+
+    Rows are grouped by training and test set in the order of ``results``; published rows of the same pair stand
+    below ours. Published rows of other pairs are left out, and so are those of a test set whose images were not
+    compared with the published counts: a subset is another test.
+
+    Args:
+        results: runs, each with one row a target.
+        published: rows to compare with.
+
+    Returns:
+        the table as text, without a closing newline.
+    """
+    ours: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    comparable = set()
+    for result in results:
+        for target in result.targets:
+            pair = result.stamp.trained_on, target.target
+            ours.setdefault(pair, []).append(_our_row(result, target))
+            if target.counts_checked:
+                comparable.add(pair)
+    beside = {
+        pair: [row for row in published if (row.source, row.target) == pair] for pair in ours if pair in comparable
+    }
+    citations = list(dict.fromkeys(f"{row.citation}. {row.citation_url}" for rows in beside.values() for row in rows))
+    rows = []
+    for pair, group in ours.items():
+        rows += group
+        rows += [_published_row(row, citations) for row in beside.get(pair, ())]
+    lines = [tabulate(rows, headers=HEADERS, tablefmt="github", disable_numparse=True)]
+    notes = [f"[{number}] {citation}" for number, citation in enumerate(citations, start=1)]
+    return "\n\n".join(lines + notes)
+
+
+def _our_row(result: RunResult, target: TargetResult) -> tuple[str, ...]:
+    stamp = result.stamp
+    return (
+        stamp.trained_on,
+        target.target,
+        stamp.method,
+        f"{100 * target.rank1:.1f}",
+        f"{100 * target.quoted_map(stamp.ap_rule):.1f}",
+        "ours",
+        stamp.ap_rule.replace("_", " "),
+        protocol(result, target),
+        str(stamp.seed),
+        stamp.commit or "-",
+    )
+
+
+def _published_row(row: PublishedRow, citations: Sequence[str]) -> tuple[str, ...]:
+    number = 1 + citations.index(f"{row.citation}. {row.citation_url}")
+    numbers = f"{100 * row.rank1:.1f}", f"{100 * row.map:.1f}"
+    return (row.source, row.target, row.method, *numbers, f"published [{number}]", "finite sum", row.config, "-", "-")
+
+
+def protocol(result: RunResult, target: TargetResult) -> str:
+    """The choices behind a number in a few words, such as ``last epoch, 128x64 float32, camera rule on``."""
+    stamp = result.stamp
+    height, width = stamp.image_size
+    checked = target.counts_checked and stamp.sources_counts_checked
+    uncounted = target.num_query - target.num_query_counted
+    return ", ".join(
+        [
+            stamp.checkpoint_rule,
+            f"{height}x{width} {stamp.precision}",
+            f"camera rule {target.camera_rule}",
+            f"counts {'checked' if checked else 'unchecked'}",
+            *([f"{uncounted} of {target.num_query} queries without a match"] if uncounted else []),
+        ]
+    )

@@ -1,0 +1,154 @@
+import resource
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from reid.errors import ShapeError, StorageError
+from reid.evaluation.scoring import Scoring, score_gallery
+from reid.types import ImageState
+
+
+def states(num: int, seed: int) -> ImageState:
+    return ImageState({"embedding": torch.randn(num, 4, generator=torch.Generator().manual_seed(seed))})
+
+
+def product(query: ImageState, gallery: ImageState) -> torch.Tensor:
+    return (query["embedding"][:, None] * gallery["embedding"]).sum(-1)
+
+
+QUERY, GALLERY = states(7, 0), states(11, 1)
+EXPECTED = np.array(
+    [
+        [sum(a * b for a, b in zip(q, g, strict=True)) for g in GALLERY["embedding"].tolist()]
+        for q in QUERY["embedding"].tolist()
+    ]
+)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 11, 50])
+@pytest.mark.parametrize("how", [None, Scoring(1, 1), Scoring(3, 2), Scoring(100, 100)])
+def test_blocks_and_chunks_change_nothing(chunk, how):
+    found = score_gallery(product, list(QUERY.split(chunk)), GALLERY.split(chunk), 11, how=how)
+    np.testing.assert_allclose(found.score_QG, EXPECTED, atol=1e-6)
+    assert found.score_QG.dtype == np.float32
+    assert found.score_s > 0
+    assert found.gallery_s >= 0
+    assert found.pairs_per_s == pytest.approx(77 / found.score_s)
+
+
+def test_blocks_stay_within_their_sizes():
+    sizes = []
+
+    def watched(query, gallery):
+        sizes.append((len(query), len(gallery)))
+        return product(query, gallery)
+
+    score_gallery(watched, QUERY, [GALLERY], 11, how=Scoring(query_block=3, gallery_block=4))
+    assert set(sizes) == {(q, g) for q in (3, 1) for g in (4, 3)}
+
+
+def test_the_gallery_is_read_once_and_lazily():
+    taken = []
+
+    def gallery():
+        for idx, chunk in enumerate(GALLERY.split(4)):
+            taken.append((idx, len(scored)))
+            yield chunk
+
+    scored = []
+
+    def watched(query, part):
+        scored.append(len(part))
+        return product(query, part)
+
+    score_gallery(watched, QUERY, gallery(), 11)
+    assert taken == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_large_scores_go_to_a_file(tmp_path):
+    out = tmp_path / "deep" / "scores.npy"
+    found = score_gallery(product, QUERY, [GALLERY], 11, how=Scoring(max_memory=7 * 11 * 4 - 1), out=out)
+    assert isinstance(found.score_QG, np.memmap)
+    np.testing.assert_allclose(np.load(out), EXPECTED, atol=1e-6)
+
+
+def test_scores_that_fit_make_no_file(tmp_path):
+    score_gallery(product, QUERY, [GALLERY], 11, how=Scoring(max_memory=7 * 11 * 4), out=tmp_path / "scores.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_scores_without_a_file_are_an_error():
+    with pytest.raises(StorageError, match="--max-memory"):
+        score_gallery(product, QUERY, [GALLERY], 11, how=Scoring(max_memory=0))
+
+
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be written"):
+        score_gallery(product, QUERY, [GALLERY], 11, how=Scoring(max_memory=0), out=tmp_path / "file" / "scores.npy")
+
+
+def test_a_disk_too_small_is_an_error_before_anything_is_scored(tmp_path):
+    with pytest.raises(StorageError, match="MiB free"):
+        score_gallery(product, QUERY, [GALLERY], 2**50, how=Scoring(max_memory=0), out=tmp_path / "scores.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_size_limit_is_an_error(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            score_gallery(product, QUERY, [GALLERY], 11_000, how=Scoring(max_memory=0), out=tmp_path / "scores.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("num_gallery", [10, 12])
+def test_another_number_of_gallery_images_is_an_error(num_gallery):
+    with pytest.raises(ShapeError, match=f"wanted {num_gallery} gallery images, found 11"):
+        score_gallery(product, QUERY, [GALLERY], num_gallery)
+
+
+def test_nothing_to_score_is_an_error():
+    with pytest.raises(ShapeError, match="found 7 and 0"):
+        score_gallery(product, QUERY, [], 0)
+    with pytest.raises(ShapeError, match="found 0 and 11"):
+        score_gallery(product, [], [GALLERY], 11)
+
+
+def test_scores_of_another_shape_are_an_error():
+    with pytest.raises(ShapeError, match=r"wanted scores \[Q, G\] = \[7, 11\], found \[11, 7\]"):
+        score_gallery(lambda query, gallery: product(query, gallery).T, QUERY, [GALLERY], 11)
+
+
+def test_half_precision_scores_and_gradients_are_taken_out():
+    weight = torch.ones(4, requires_grad=True)
+    found = score_gallery(lambda q, g: (product(q, g) * weight.sum() / 4).bfloat16(), QUERY, [GALLERY], 11)
+    np.testing.assert_allclose(found.score_QG, EXPECTED, rtol=1e-2, atol=1e-2)
+
+
+def test_progress_counts_gallery_images_and_shows_the_rate():
+    class Recorder:
+        def __init__(self):
+            self.opened, self.counts, self.facts = [], [], []
+
+        @contextmanager
+        def bar(self, label, total, unit):
+            self.opened.append((label, total, unit))
+            yield self
+
+        def advance(self, count=1, **facts):
+            self.counts.append(count)
+            self.facts.append(facts)
+
+        def say(self, message):
+            raise AssertionError(message)
+
+    recorder = Recorder()
+    score_gallery(product, QUERY, GALLERY.split(4), 11, progress=recorder)
+    assert recorder.opened == [("score", 11, "image")]
+    assert recorder.counts == [4, 4, 3]
+    assert all(float(facts["pairs/s"].replace(",", "")) > 0 for facts in recorder.facts)

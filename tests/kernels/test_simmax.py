@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reid.errors import ShapeError
+from reid.kernels import simmax
+from reid.kernels.simmax import aligned_maxima, similarity_maps, similarity_maxima
+from tests.reference.similarity import maxima as slow_maxima
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def test_two_positions_by_hand():
+    query = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+    gallery = torch.tensor([[[3.0, 1.0], [-1.0, 1.0]]])
+    weight = torch.tensor([[1.0, 0.5], [1.0, 2.0]])  # [gallery position, query position]
+    # map[s, t] = <gallery s, query t> = [[3, 2], [-1, 2]]; weighted [[3, 1], [-1, 4]]
+    plain = similarity_maxima(query, gallery)
+    assert plain.over_gallery.tolist() == [[[3.0, 2.0]]]
+    assert plain.over_query.tolist() == [[[3.0, 2.0]]]
+    weighted = similarity_maxima(query, gallery, weight)
+    assert weighted.over_gallery.tolist() == [[[3.0, 4.0]]]
+    assert weighted.over_query.tolist() == [[[3.0, 4.0]]]
+    assert similarity_maps(query, gallery, weight).tolist() == [[[3.0, 1.0], [-1.0, 4.0]]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 200),
+    st.integers(0, 2**16),
+)
+def test_equals_loops_for_any_size_and_block(
+    num_query, num_gallery, num_positions, dim, weighted, quantised, entries, seed
+):
+    query, gallery = (
+        draw(num_query, num_positions, dim, seed=seed),
+        draw(num_gallery, num_positions, dim, seed=seed + 1),
+    )
+    weight = draw(num_positions, num_positions, seed=seed + 2) if weighted else None  # of both signs, and zero
+    if quantised:  # ties
+        query, gallery = query.round(), gallery.round()
+        weight = None if weight is None else weight.round()
+    wanted = slow_maxima(query.numpy(), gallery.numpy(), None if weight is None else weight.numpy())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(simmax._BLOCK_ENTRIES, "cpu", entries)
+        plain = similarity_maxima(query, gallery, weight)
+        with_grad = similarity_maxima(query.requires_grad_(), gallery.requires_grad_(), weight)
+    for found in (plain, with_grad):
+        np.testing.assert_allclose(found.over_gallery.detach().numpy(), wanted[0], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found.over_query.detach().numpy(), wanted[1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("entries", [1, 30, 2**20])
+@pytest.mark.parametrize(("num_query", "num_gallery", "num_positions"), [(3, 4, 5), (1, 1, 1), (2, 1, 6)])
+def test_gradients_in_float64(monkeypatch, entries, num_query, num_gallery, num_positions):
+    monkeypatch.setitem(simmax._BLOCK_ENTRIES, "cpu", entries)
+    inputs = [
+        draw(num_query, num_positions, 3).requires_grad_(),
+        draw(num_gallery, num_positions, 3, seed=1).requires_grad_(),
+        draw(num_positions, num_positions, seed=2).requires_grad_(),
+    ]
+
+    def function(*tensors):
+        found = similarity_maxima(*tensors)
+        return found.over_gallery, found.over_query
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradcheck(lambda *tensors: function(*tensors, None), inputs[:2])
+
+
+def test_gradients_of_a_batch_against_itself_and_of_a_single_input():
+    batch = draw(4, 6, 3).requires_grad_()
+    weight = draw(6, 6, seed=2)
+    assert torch.autograd.gradcheck(lambda x: similarity_maxima(x, x, weight).over_gallery, [batch])
+    fixed, only = draw(3, 6, 3, seed=3), weight.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: similarity_maxima(fixed, fixed, w).over_query, [only])
+
+
+def test_weight_of_zero_still_has_a_gradient():
+    query, gallery = torch.tensor([[[2.0]]]), torch.tensor([[[3.0]]])
+    weight = torch.zeros(1, 1, requires_grad=True)
+    found = similarity_maxima(query, gallery, weight)
+    (found.over_gallery + found.over_query).sum().backward()
+    assert weight.grad.item() == 12.0  # 2 * 3, in both directions
+
+
+def test_a_tie_sends_its_gradient_to_one_position():
+    query = torch.ones(1, 1, 1, requires_grad=True)
+    gallery = torch.ones(1, 1, 1).expand(1, 4, 1).clone().requires_grad_()
+    query_positions = query.expand(1, 4, 1)
+    similarity_maxima(query_positions, gallery).over_gallery.sum().backward()
+    assert sorted(gallery.grad.flatten().tolist()) == [0.0, 0.0, 0.0, 4.0]
+    assert query.grad.item() == 4.0
+
+
+def test_same_gradients_for_any_number_of_threads():
+    query, gallery, weight = draw(5, 9, 8, dtype=torch.float32), draw(6, 9, 8, seed=1, dtype=torch.float32), draw(9, 9)
+    cotangent = draw(5, 6, 9, seed=4, dtype=torch.float32)
+
+    def gradients(threads: int) -> list[torch.Tensor]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        inputs = [tensor.float().clone().requires_grad_() for tensor in (query, gallery, weight)]
+        found = similarity_maxima(*inputs)
+        (found.over_gallery * cotangent + found.over_query * cotangent).sum().backward()
+        torch.set_num_threads(before)
+        return [tensor.grad for tensor in inputs]
+
+    for one, two in zip(gradients(1), gradients(2), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_features_give_float32_maxima_and_half_gradients(dtype):
+    query, gallery = draw(2, 5, 4, dtype=dtype).requires_grad_(), draw(3, 5, 4, seed=1, dtype=dtype)
+    found = similarity_maxima(query, gallery)
+    wanted = slow_maxima(query.detach().double().numpy(), gallery.double().numpy())
+    assert found.over_gallery.dtype == torch.float32
+    np.testing.assert_allclose(found.over_gallery.detach().numpy(), wanted[0], rtol=1e-6, atol=1e-6)
+    found.over_query.sum().backward()
+    assert query.grad.dtype == dtype
+
+
+def test_autocast_does_not_touch_the_product():
+    query, gallery = draw(2, 5, 4, dtype=torch.float32), draw(3, 5, 4, seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = similarity_maxima(query, gallery)
+        aligned = aligned_maxima(query, gallery[:2])
+    assert torch.equal(inside.over_gallery, similarity_maxima(query, gallery).over_gallery)
+    assert torch.equal(aligned.over_query, aligned_maxima(query, gallery[:2]).over_query)
+
+
+def test_non_contiguous_inputs():
+    query, gallery = draw(5, 4, 3).permute(2, 0, 1), draw(2, 5, 8)[:, :, ::2]
+    wanted = slow_maxima(query.numpy(), gallery.numpy())
+    np.testing.assert_allclose(similarity_maxima(query, gallery).over_query.numpy(), wanted[1], rtol=1e-12)
+
+
+def test_nan_stays_with_its_image():
+    query, gallery = draw(3, 4, 2), draw(2, 4, 2, seed=1)
+    query[1, 2, 0] = torch.nan
+    found = similarity_maxima(query, gallery)
+    assert found.over_query[1].isnan().all()
+    assert found.over_query[[0, 2]].isfinite().all()
+    assert found.over_gallery[[0, 2]].isfinite().all()
+
+
+def test_aligned_pairs_are_the_diagonal():
+    query, gallery, weight = draw(4, 6, 3), draw(4, 6, 3, seed=1), draw(6, 6, seed=2)
+    all_pairs, aligned = similarity_maxima(query, gallery, weight), aligned_maxima(query, gallery, weight)
+    idx = torch.arange(4)
+    torch.testing.assert_close(aligned.over_gallery, all_pairs.over_gallery[idx, idx], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(aligned.over_query, all_pairs.over_query[idx, idx], rtol=1e-12, atol=1e-12)
+
+
+def test_no_images_give_no_pairs():
+    found = similarity_maxima(draw(0, 4, 3), draw(2, 4, 3))
+    assert found.over_gallery.shape == (0, 2, 4)
+    assert similarity_maxima(draw(2, 4, 3), draw(0, 4, 3)).over_query.shape == (2, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "weight"),
+    [
+        ((2, 4, 3), (2, 5, 3), None),
+        ((2, 4, 3), (2, 4, 2), None),
+        ((4, 3), (4, 3), None),
+        ((2, 4, 3), (2, 4, 3), (4, 5)),
+        ((2, 4, 3), (2, 4, 3), (1, 4, 4)),
+        ((2, 0, 3), (2, 0, 3), None),
+    ],
+)
+def test_shapes_that_do_not_fit(query, gallery, weight):
+    with pytest.raises(ShapeError, match="same S and D"):
+        similarity_maxima(torch.zeros(query), torch.zeros(gallery), None if weight is None else torch.zeros(weight))
+
+
+def test_aligned_pairs_need_as_many_images():
+    with pytest.raises(ShapeError, match="found 2 and 3"):
+        aligned_maxima(torch.zeros(2, 4, 3), torch.zeros(3, 4, 3))

@@ -1,0 +1,5 @@
+from tests.protocols._checks import check_declaration, names
+
+
+def test_sources_and_targets():
+    assert names(check_declaration("market1501_to_others")) == [(["market1501"], ["msmt17", "cuhk03_np"])]

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from reid.errors import ConfigError
+from reid.report.table import PublishedRow, read_published, table
+from tests.report.runs import run, target
+
+KNOWN = ("randperson", "market1501", "TransMatcher")
+
+
+def published(**changes) -> PublishedRow:
+    facts = {"source": "msmt17", "method": "TransMatcher", "target": "market1501", "rank1": 0.801, "map": 0.52}
+    origin = {"citation": "README", "citation_url": "https://example.org", "config": "ResNet-50"}
+    return PublishedRow.model_validate({**facts, **origin, **changes})
+
+
+PUBLISHED = (published(), published(source="randperson", method="QAConv", rank1=0.767, map=0.467))
+
+
+def cells(text: str) -> list[list[str]]:
+    lines = text.split("\n\n", maxsplit=1)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+def test_ours_stands_above_the_published_number_of_the_same_pair():
+    text = table([run(target())], PUBLISHED)
+    rows = cells(text)
+    assert rows[0][:6] == ["Train", "Test", "Method", "Rank-1", "mAP", "From"]
+    assert rows[1][:6] == ["msmt17", "market1501", "transmatcher", "50.0", "25.0", "ours"]
+    assert rows[2][:6] == ["msmt17", "market1501", "TransMatcher", "80.1", "52.0", "published [1]"]
+    assert rows[2][6:] == ["finite sum", "ResNet-50", "-", "-"]
+    assert len(rows) == 3
+    assert text.endswith("\n\n[1] README. https://example.org")
+
+
+def test_each_citation_is_printed_once():
+    rows = [published(), published(method="QAConv-GS", citation="poster"), published(method="QAConv 2.0")]
+    text = table([run(target())], rows)
+    assert [row[5] for row in cells(text)[2:]] == ["published [1]", "published [2]", "published [1]"]
+    assert text.count("README") == 1
+
+
+def test_published_numbers_do_not_stand_beside_another_test_set():
+    text = table([run(target(counts_checked=False))], PUBLISHED)
+    assert len(cells(text)) == 2
+    assert "published" not in text
+
+
+def test_every_row_is_stamped():
+    row = cells(table([run(target())]))[1]
+    protocol = "last epoch, 384x128 bfloat16, camera rule on, counts checked"
+    assert row[6:] == ["finite sum", protocol, "3", "abc1234"]
+
+
+def test_what_is_special_is_said():
+    special = target(counts_checked=False, camera_rule="off (no camera ids)", num_query_counted=6, unmatched={"x": 2})
+    row = cells(table([run(special, commit=None, ap_rule="trapezoid", sources=())]))[1]
+    assert row[0] == "nothing (untrained)"
+    assert row[4] == "12.5"
+    assert row[6] == "trapezoid"
+    assert "camera rule off (no camera ids), counts unchecked, 2 of 8 queries without a match" in row[7]
+    assert row[9] == "-"
+
+
+def test_unchecked_sources_count_as_unchecked():
+    assert "counts unchecked" in table([run(target(), sources_counts_checked=False)])
+
+
+def test_rows_are_grouped_by_pair_in_the_order_of_the_runs():
+    runs = [run(target("b"), target("a")), run(target("a"), target("b"), matcher="qaconv (neck=64)")]
+    rows = cells(table(runs))[1:]
+    found = [(row[1], row[2]) for row in rows]
+    assert found == [("b", "transmatcher"), ("b", "qaconv"), ("a", "transmatcher"), ("a", "qaconv")]
+
+
+def test_several_sources_are_joined():
+    assert cells(table([run(target(), sources=("a", "b"))]))[1][0] == "a + b"
+
+
+ROW = """[[row]]
+source = "msmt17"
+method = "TransMatcher"
+target = "market1501"
+rank1 = 0.801
+map = 0.52
+citation = "README"
+citation_url = "https://example.org"
+config = "ResNet-50"
+"""
+
+
+def test_published_rows_are_read(tmp_path):
+    path = tmp_path / "published.toml"
+    path.write_text(ROW, encoding="utf-8")
+    assert read_published(path) == PUBLISHED[:1]
+
+
+def test_the_published_rows_of_the_repository_are_whole():
+    rows = read_published(Path(__file__).parents[2] / "experiments" / "published.toml")
+    found = [(row.rank1, row.map) for row in rows if (row.source, row.target, row.method) == KNOWN]
+    assert found == [(0.773, 0.491)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROW.replace("source", "sorce"), "Did you mean 'source'"),
+        (ROW.replace("]]", "]"), "not valid TOML"),
+        (ROW.replace("0.801", "80.1"), r"rank1 = 80\.1"),
+    ],
+)
+def test_a_damaged_list_of_published_rows_is_an_error(tmp_path, text, message):
+    path = tmp_path / "published.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_published(path)

@@ -1,0 +1,61 @@
+import os
+import stat
+
+import pytest
+
+from reid.errors import StorageError
+from reid.files import atomic_file, atomic_folder, write_json, write_text
+
+
+def test_write_text_makes_folders_and_replaces(tmp_path):
+    path = tmp_path / "a" / "b.txt"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert os.listdir(path.parent) == ["b.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444
+
+
+def test_failure_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(RuntimeError), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == '{\n "a": 1\n}\n'
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_folder_is_replaced_whole_or_kept(tmp_path):
+    path = tmp_path / "folder"
+    for content in ["one", "two"]:
+        with atomic_folder(path) as temporary:
+            (temporary / content).touch()
+    assert os.listdir(path) == ["two"]
+    with pytest.raises(RuntimeError), atomic_folder(path) as temporary:
+        (temporary / "three").touch()
+        raise RuntimeError
+    assert os.listdir(path) == ["two"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_disk_full_says_how_much_is_free(tmp_path, monkeypatch):
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"x\.txt.*No space left.*MiB are free"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["x.txt"]
+
+
+def test_file_in_the_way_of_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_text(tmp_path / "file" / "x.txt", "text")

@@ -1,0 +1,46 @@
+import pytest
+import torch
+
+from reid.errors import ShapeError
+from reid.types import ImageState, StateField
+
+
+def state(num=4):
+    fields = {"exact": StateField(storage=torch.float32)}
+    tensors = {"key": torch.arange(num * 2.0).reshape(num, 2), "exact": torch.rand(num, 3), "idx": torch.arange(num)}
+    return ImageState(tensors, fields)
+
+
+def test_index_by_name_and_by_image():
+    whole = state()
+    assert whole["key"] is whole.tensors["key"]
+    for index in (slice(1, 3), [1, 2], torch.tensor([1, 2])):
+        assert whole[index]["idx"].tolist() == [1, 2]
+    assert len(whole[[3]]) == 1
+
+
+def test_split_and_cat_are_inverse():
+    whole = state(5)
+    parts = list(whole.split(2))
+    assert [len(part) for part in parts] == [2, 2, 1]
+    joined = ImageState.cat(parts)
+    assert all(torch.equal(joined[name], whole[name]) for name in whole.tensors)
+    assert joined.fields == whole.fields
+
+
+def test_storage_halves_what_bears_halving():
+    stored = state().stored()
+    assert (stored["key"].dtype, stored["exact"].dtype, stored["idx"].dtype) == (
+        torch.float16,
+        torch.float32,
+        torch.int64,
+    )
+    assert stored.nbytes == 4 * (2 * 2 + 3 * 4 + 8)
+    assert stored.to(dtype=torch.float64)["idx"].dtype == torch.int64
+
+
+def test_fields_must_agree_in_length():
+    with pytest.raises(ShapeError, match="same length"):
+        ImageState({"a": torch.zeros(2), "b": torch.zeros(3)})
+    with pytest.raises(ShapeError, match="found none"):
+        ImageState.cat([])
