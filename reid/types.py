@@ -105,12 +105,13 @@ class ImageState:
         return ImageState({name: move(tensor) for name, tensor in self.tensors.items()}, self.fields)
 
     def stored(self) -> ImageState:
-        """A copy in which each floating-point field has its storage dtype."""
-
-        def keep(name: str, tensor: Tensor) -> Tensor:
-            return tensor.to(self.fields.get(name, StateField()).storage) if tensor.is_floating_point() else tensor
-
-        return ImageState({name: keep(name, tensor) for name, tensor in self.tensors.items()}, self.fields)
+        """What to keep while many images wait: cached fields only, floating-point ones in their storage dtype."""
+        kept = {}
+        for name, tensor in self.tensors.items():
+            field_ = self.fields.get(name, StateField())
+            if field_.cached:
+                kept[name] = tensor.to(field_.storage) if tensor.is_floating_point() else tensor
+        return ImageState(kept, {name: self.fields[name] for name in kept if name in self.fields})
 
     @property
     def nbytes(self) -> int:

@@ -6,8 +6,13 @@ from reid.types import ImageState, StateField
 
 
 def state(num=4):
-    fields = {"exact": StateField(storage=torch.float32)}
-    tensors = {"key": torch.arange(num * 2.0).reshape(num, 2), "exact": torch.rand(num, 3), "idx": torch.arange(num)}
+    fields = {"exact": StateField(storage=torch.float32), "train": StateField(cached=False)}
+    tensors = {
+        "train": torch.zeros(num, 5),
+        "key": torch.arange(num * 2.0).reshape(num, 2),
+        "exact": torch.rand(num, 3),
+        "idx": torch.arange(num),
+    }
     return ImageState(tensors, fields)
 
 
@@ -35,6 +40,7 @@ def test_storage_halves_what_bears_halving():
         torch.float32,
         torch.int64,
     )
+    assert "train" not in stored.tensors
     assert stored.nbytes == 4 * (2 * 2 + 3 * 4 + 8)
     assert stored.to(dtype=torch.float64)["idx"].dtype == torch.int64
 

@@ -29,7 +29,8 @@ class Model(nn.Module):
 
     def __init__(self, backbone: Backbone | None, matcher: Matcher, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.backbone = backbone
+        # channels last: convolutions on CPUs and on tensor cores are faster that way
+        self.backbone = None if backbone is None else backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.matcher = matcher
         self.image_size = image_size
 
@@ -48,6 +49,7 @@ class Model(nn.Module):
         image_BCHW = image_BCHW.to(self.device, non_blocking=True)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 255
+        image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
         maps = {} if self.backbone is None else self.backbone(image_BCHW)
         return self.matcher.encode(image_BCHW, maps)
 

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from reid.errors import ShapeError
 
-_BLOCK_ENTRIES = {"cpu": 2**20, "cuda": 2**26}
-"""Map entries that exist at a time: about the last-level cache of a CPU, and enough to fill a GPU."""
+_BLOCK_ENTRIES = {"cpu": 2**20, "cuda": 2**25}
+"""Map entries that exist at a time: near the caches of a CPU core, and enough to fill a GPU."""
 
 
 @dataclass(frozen=True, slots=True)

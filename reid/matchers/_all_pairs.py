@@ -2,60 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from reid.errors import ConfigError, ShapeError
-from reid.types import Correspondences, FeatureSpec, ImageState
+from reid.errors import ShapeError
+from reid.types import Correspondences, ImageState
 
 TEMPORARY_BYTES = 256 * 2**20
 """What one scored block may need beyond its inputs and outputs."""
 
 
-def map_shape(features: FeatureSpec, stride: int, matcher: str) -> tuple[int, int, int]:
-    """(C, H, W) of the map that ``matcher`` reads.
+def pair_in_chunks(
+    score_pairs: Callable[[Tensor, Tensor], Tensor], query: Tensor, gallery: Tensor, *, size: int
+) -> Tensor:
+    """Score aligned pairs, [N], ``size`` at a time.
 
     Raises:
-        ConfigError: the backbone has no map of this stride.
+        ShapeError: there are not as many query as gallery images.
     """
-    if stride not in features.maps:
-        raise ConfigError(
-            f"matcher {matcher}: wanted a feature map of stride {stride}, the backbone gives {sorted(features.maps)}. "
-            "Change the matcher's stride or the backbone's layers."
-        )
-    return features.maps[stride]
-
-
-def read_map(maps: Mapping[int, Tensor], stride: int, shape: tuple[int, int, int], matcher: str) -> Tensor:
-    """The map of ``stride``, [B, C, H, W].
-
-    Raises:
-        ShapeError: it is missing or is not [B, *shape].
-    """
-    found = tuple(maps[stride].shape) if stride in maps else None
-    if found is None or len(found) != 4 or found[1:] != shape:
-        raise ShapeError(
-            f"{matcher}: wanted a map of stride {stride} of shape [B, {', '.join(map(str, shape))}], found "
-            f"{list(found) if found else f'strides {sorted(maps)}'}. Images must have the size the model was built for."
-        )
-    return maps[stride]
-
-
-def read_field(state: ImageState, name: str, shape: tuple[int, ...], matcher: str) -> Tensor:
-    """A state's tensor, [N, *shape].
-
-    Raises:
-        ShapeError: the field is missing or has another shape: the state is another matcher's.
-    """
-    if name not in state.tensors or state[name].shape[1:] != shape:
-        found = {key: list(tensor.shape) for key, tensor in state.tensors.items()}
-        raise ShapeError(
-            f"{matcher}: wanted states with {name} [N, {', '.join(map(str, shape))}], found {found}. "
-            "Encode both sides with this matcher."
-        )
-    return state[name]
+    if len(query) != len(gallery):
+        raise ShapeError(f"pairs: wanted as many query as gallery images, found {len(query)} and {len(gallery)}.")
+    return torch.cat([score_pairs(q, g) for q, g in zip(query.split(size), gallery.split(size), strict=True)])
 
 
 def score_in_blocks(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.errors import ShapeError
-from reid.matchers._all_pairs import map_shape, read_field, read_map
 from reid.matchers._base import Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
+from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.pooling import AveragePooling, GemPooling
 from reid.types import FeatureSpec, ImageState, StateField
 

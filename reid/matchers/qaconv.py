@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similarity_maxima
-from reid.matchers._all_pairs import best_positions, map_shape, read_field, read_map, score_in_blocks
+from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
+from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 
@@ -74,13 +75,12 @@ class QAConv(Matcher):
 
     def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
         """See :meth:`Matcher.pair`."""
-        query_NSD, gallery_NSD = self._features(query), self._features(gallery)
-        size = len(query) if self.training else PAIRS_PER_CHUNK
-        logits = [
-            self._head(aligned_maxima(q, g))
-            for q, g in zip(query_NSD.split(size), gallery_NSD.split(size), strict=True)
-        ]
-        return PairOutputs(torch.cat(logits))
+        size = max(1, len(query)) if self.training else PAIRS_PER_CHUNK
+
+        def score_pairs(query_NSD: Tensor, gallery_NSD: Tensor) -> Tensor:
+            return self._head(aligned_maxima(query_NSD, gallery_NSD))
+
+        return PairOutputs(pair_in_chunks(score_pairs, self._features(query), self._features(gallery), size=size))
 
     def score(self, query: ImageState, gallery: ImageState) -> Tensor:
         """See :meth:`Matcher.score`. In training mode all pairs are one batch of the batch norms."""

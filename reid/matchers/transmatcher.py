@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,8 +12,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similarity_maxima
-from reid.matchers._all_pairs import best_positions, map_shape, read_field, read_map, score_in_blocks
+from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
+from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.attention import EncoderStack, Init
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
@@ -153,13 +155,9 @@ class TransMatcher(Matcher):
 
     def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
         """See :meth:`Matcher.pair`."""
-        query_NLSD, gallery_NLSD = self._keys(query), self._keys(gallery)
-        size = len(query) if self.training else PAIRS_PER_CHUNK
-        logits = [
-            self.decoder(q, g, aligned=True)
-            for q, g in zip(query_NLSD.split(size), gallery_NLSD.split(size), strict=True)
-        ]
-        return PairOutputs(torch.cat(logits))
+        size = max(1, len(query)) if self.training else PAIRS_PER_CHUNK
+        score_pairs = partial(self.decoder, aligned=True)
+        return PairOutputs(pair_in_chunks(score_pairs, self._keys(query), self._keys(gallery), size=size))
 
     def score(self, query: ImageState, gallery: ImageState) -> Tensor:
         """See :meth:`Matcher.score`. In training mode all pairs are one batch of the batch norms."""

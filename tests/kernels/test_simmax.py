@@ -104,8 +104,8 @@ def test_a_tie_sends_its_gradient_to_one_position():
 
 
 def test_same_gradients_for_any_number_of_threads():
-    query, gallery, weight = draw(5, 9, 8, dtype=torch.float32), draw(6, 9, 8, seed=1, dtype=torch.float32), draw(9, 9)
-    cotangent = draw(5, 6, 9, seed=4, dtype=torch.float32)
+    query, gallery, weight = draw(20, 48, 8), draw(21, 48, 8, seed=1), draw(48, 48)
+    cotangent = draw(20, 21, 48, seed=4, dtype=torch.float32)
 
     def gradients(threads: int) -> list[torch.Tensor]:
         before = torch.get_num_threads()
@@ -188,3 +188,38 @@ def test_shapes_that_do_not_fit(query, gallery, weight):
 def test_aligned_pairs_need_as_many_images():
     with pytest.raises(ShapeError, match="found 2 and 3"):
         aligned_maxima(torch.zeros(2, 4, 3), torch.zeros(3, 4, 3))
+
+
+def test_no_map_is_kept_for_the_backward_pass():
+    num, positions = 8, 64
+    batch, weight = draw(num, positions, 4).float().requires_grad_(), draw(positions, positions).float()
+    kept = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        similarity_maxima(batch, batch, weight)
+    assert 0 < sum(kept) < num * num * positions * positions * 4 / 8
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_products_in_half_precision_as_on_cuda(monkeypatch, weighted):
+    monkeypatch.setitem(simmax._BLOCK_ENTRIES, "cpu", 200)
+    dtype = torch.bfloat16
+    query, gallery = draw(3, 6, 4, dtype=dtype).requires_grad_(), draw(4, 6, 4, seed=1, dtype=dtype).requires_grad_()
+    weight = (draw(6, 6, seed=2).sigmoid().float()).requires_grad_() if weighted else None
+    found = simmax._SimilarityMaxima.apply(query, gallery, weight)
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (query, gallery)]
+    exact = similarity_maxima(*exact_inputs, None if weight is None else weight.detach().double())
+    assert found[0].dtype == torch.float32
+    torch.testing.assert_close(found[0].double(), exact.over_gallery, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(found[1].double(), exact.over_query, rtol=2e-2, atol=2e-2)
+    (found[0].sum() + found[1].sum()).backward()
+    (exact.over_gallery.sum() + exact.over_query.sum()).backward()
+    for half, double in zip((query, gallery), exact_inputs, strict=True):
+        assert half.grad.dtype == dtype
+        assert torch.corrcoef(torch.stack([half.grad.double().flatten(), double.grad.flatten()]))[0, 1] > 0.99
+    if weight is not None:
+        assert weight.grad.isfinite().all()

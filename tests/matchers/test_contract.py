@@ -239,6 +239,15 @@ def test_map_of_another_shape_is_refused(matcher):
 
 
 @torch.no_grad()
+def test_pairs_of_unequal_length_are_refused(matcher):
+    if not matcher.info.strides:
+        pytest.skip("reads no map")
+    for num in (2, 700):
+        with pytest.raises(ShapeError, match=f"found {num} and 3|{num} query and 3 gallery"):
+            matcher.pair(encoded(matcher, num, 100), encoded(matcher, 3, 101))
+
+
+@torch.no_grad()
 def test_correspondences_lie_in_the_image(matcher):
     query, gallery = encoded(matcher, 3, 100), encoded(matcher, 3, 101)
     if not matcher.info.has_correspondences:

@@ -107,7 +107,7 @@ def test_files_that_are_missing_cut_short_or_carry_code(tmp_path):
         def __reduce__(self) -> tuple:
             return (tmp_path.joinpath("touched").write_text, ("x",))
 
-    path.write_bytes(pickle.dumps(Harmful()))
+    path.write_bytes(pickle.dumps(Harmful(), protocol=2))
     with pytest.raises(CheckpointError, match="not readable as weights"):
         read_released(path)
     assert not (tmp_path / "touched").exists()

@@ -146,11 +146,11 @@ def _exposure(
         blur_x=np.sqrt(blur**2 + values([shot.motion * detail for shot in shots]) ** 2),
         sharpen=values([camera.sharpen for camera in owners]),
         gain=np.stack([shot.look.gains for shot in shots])
-        * np.exp(rng.normal(0, 0.06, (len(shots), 1))).astype(np.float32),
+        * np.exp(rng.normal(0, 0.04, (len(shots), 1))).astype(np.float32),
         gamma=values([shot.look.gamma for shot in shots]),
         saturation=values([shot.look.saturation for shot in shots]),
         haze=values([shot.look.haze for shot in shots]),
         noise=values([camera.noise for camera in owners]),
         grain=0.45 * np.maximum(coarse, 0.6),
-        vignette=rng.normal(0, 0.09, (len(shots), 2)).astype(np.float32),
+        vignette=rng.normal(0, 0.05, (len(shots), 2)).astype(np.float32),
     )

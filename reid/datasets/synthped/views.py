@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,6 +69,7 @@ class _Walk:
     pace: float
     arms: tuple[float, float]
     speed: float
+    stretch: float
 
 
 def tracklet(
@@ -126,6 +127,7 @@ def _enter(rng: np.random.Generator, camera: Camera) -> _Walk:
         pace=0.1 if rng.random() < 0.08 else rng.uniform(0.7, 1.15),
         arms=(rng.uniform(0.05, 1.0) * busy[0], rng.uniform(0.05, 1.0) * busy[1]),
         speed=rng.uniform(0.9, 1.5),
+        stretch=float(np.exp(rng.normal(0.15, 0.08))),
     )
 
 
@@ -133,14 +135,11 @@ def _later(walk: _Walk, camera: Camera, seconds: float) -> _Walk:
     unit = (walk.foot_y - camera.scene.horizon) * camera.scene.zoom
     way = walk.speed * seconds * walk.pace * unit
     width = camera.scene.picture.shape[1]
-    return _Walk(
+    return replace(
+        walk,
         foot_x=float(np.clip(walk.foot_x + way * np.sin(walk.yaw), 0.14 * width, 0.86 * width)),
         foot_y=float(np.clip(walk.foot_y + 0.35 * way * np.cos(walk.yaw), camera.scene.far, camera.scene.near)),
-        yaw=walk.yaw,
         phase=walk.phase + PHASE_PER_S * seconds,
-        pace=walk.pace,
-        arms=walk.arms,
-        speed=walk.speed,
     )
 
 
@@ -163,7 +162,7 @@ def _shot(
     metres = tall * (1.06 + abs(wobble[0]) + wobble[1])
     unit = size[0] / metres
     foot = (size[1] * (0.5 + 1.2 * wobble[2]), size[0] * (1 - 0.05) + wobble[3] * size[0])
-    stretch = float(np.exp(rng.normal(0.14, 0.12)))
+    stretch = walk.stretch * float(np.exp(rng.normal(0, 0.035)))
     stands = [_stand(rng, person, walk, foot, unit, stretch)]
     if rng.random() < domain.company:
         stands.append(_companion(rng, domain, walk, stands[0], size))
