@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import torch
+
 from reid.backbones._base import Backbone
 from reid.config import Config, nearest, parse
 from reid.data.samplers._base import Sampler
@@ -62,6 +64,17 @@ def component_config(kind: Kind, table: Table, where: str) -> Config:
         raise ConfigError(f"{where}: key 'name' is missing. Known: {', '.join(component_names(kind))}.")
     model: type[Config] = component_module(kind, table["name"], where).Config
     return parse(model, table, where)
+
+
+def settled_backbone(table: Table) -> dict[str, Any]:
+    """A backbone's table with its defaults and what ``auto`` comes to: read again, it needs no file of weights.
+
+    Raises:
+        WeightsError: ``auto`` has to look at a file of weights that is missing.
+    """
+    with torch.device("meta"):  # the shapes only: fast, and no random numbers
+        backbone: Backbone = _build("backbone", table, pretrained=False)
+    return backbone.config.model_dump(mode="json", exclude_none=True)
 
 
 def _build(kind: Kind, table: Table, *parts: Any, **options: Any) -> Any:

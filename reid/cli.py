@@ -16,7 +16,7 @@ from reid.data.loader import default_workers
 from reid.datasets._base import DatasetConfig
 from reid.datasets._checks import CheckReport, check
 from reid.errors import ConfigError, ReidError
-from reid.evaluate import evaluate
+from reid.evaluate import evaluate, finished
 from reid.evaluation.results import read_results
 from reid.experiment import Experiment, on_transfer, read_experiment
 from reid.pictures import draw_pictures
@@ -86,14 +86,15 @@ def run(
     session = _session(data, device, workers)
     planned = [plan for path in experiments for plan in _plans(path, assignments, protocol)]
     several = len(planned) > 1
-    folders = []
-    for name, experiment in planned:
-        typer.echo(f"\n{experiment.title}")
-        folder = _open_run(name, experiment, out / name if out and several else out, resume=resume)
-        if not folder.results.exists():
+    folders = [
+        _open_run(name, experiment, out / name if out and several else out, resume=resume)
+        for name, experiment in planned
+    ]
+    for folder in folders:
+        typer.echo(f"\n{folder.experiment().title}")
+        if not finished(folder):
             train(folder, session)
             draw_pictures(folder, *evaluate(folder, session))
-        folders.append(folder)
     results = [read_results(folder.results) for folder in folders]
     typer.echo("\n" + table(results, read_published(PUBLISHED)))
     if several:
@@ -191,7 +192,7 @@ def _session(data: Path, device: str, workers: int | None) -> Session:
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()  # some that can be named cannot compute
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name}: cannot be used here ({reason}). Use --device cpu.") from None
@@ -202,6 +203,10 @@ def _plans(path: Path, assignments: list[str] | None, protocol: str | None) -> l
     """(name of the run, experiment): one, or one for every source and target of a protocol."""
     experiment = read_experiment(path, assignments or ())
     if protocol is None:
+        if not experiment.target and not experiment.validation_pids:
+            raise ConfigError(
+                f"{path}: wanted at least one [[target]] to test on, found none. Add one, or: reid train."
+            )
         return [(path.stem, experiment)]
     transfers = find_protocol(protocol).transfers
     return [(f"{path.stem}_{transfer.name}", on_transfer(experiment, transfer)) for transfer in transfers]
@@ -214,6 +219,8 @@ def _open_run(name: str, experiment: Experiment, out: Path | None, *, resume: bo
 
 
 def _check(table_: dict[str, Any], data: Path, *, deep: bool) -> CheckReport:
+    if "root" in table_:  # as in an experiment file: a relative one is below the data root
+        table_ = {**table_, "root": data / str(table_["root"])}
     config = component_config("dataset", table_, "data")
     if not isinstance(config, DatasetConfig):
         raise ConfigError(f"{table_['name']}: its Config is no DatasetConfig.")

@@ -73,16 +73,21 @@ def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
 
 
 def _known_keys(model: type[BaseModel], place: tuple[str | int, ...]) -> Iterable[str]:
+    models = [model]
     for part in place:
         if isinstance(part, int):
             continue
-        annotation = model.model_fields[part].annotation
+        # where a table may be one of several, its name stands in the place as well
+        named = [entry for entry in models if len(models) > 1 and entry.model_fields["name"].default == part]
+        if named:
+            models = named
+            continue
+        annotation = models[0].model_fields[part].annotation
         inner = [*getattr(annotation, "__args__", ()), annotation]
         models = [entry for entry in inner if isinstance(entry, type) and issubclass(entry, BaseModel)]
         if not models:
             return ()
-        model = models[0]
-    return model.model_fields
+    return models[0].model_fields
 
 
 def set_value(table: dict[str, Any], assignment: str) -> None:

@@ -58,7 +58,16 @@ class Domains:
     targets: tuple[Target, ...]
 
     def training_set(self) -> TrainingSet:
-        """Training images with one class a person, classes in the order of (data set, identity)."""
+        """Training images with one class a person, classes in the order of (data set, identity).
+
+        Raises:
+            DatasetError: there are none.
+        """
+        if not self.train:
+            raise DatasetError(
+                f"[[source]]: wanted images to train on, found none in {len(self.sources)} sources. Add a source that "
+                "has training images."
+            )
         persons = sorted({(record.source, record.pid) for record in self.train})
         label_of = {person: label for label, person in enumerate(persons)}
         return TrainingSet(self.train, [label_of[record.source, record.pid] for record in self.train])
@@ -69,17 +78,19 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
 
     Raises:
         DatasetError: a data set is missing or incomplete, or a target has no query or gallery images.
+        SamplingError: too few identities would be left to train on.
         ProtocolError: a target image or identity is trained on.
     """
     sources = [_open(table, session) for table in experiment.source]
     records = [record for source in sources for record in source.train if record.role == "person"]
     held = hold_out(records, experiment.validation_pids, experiment.seed)
-    targets = [_target(_open(table, session)) for table in experiment.target]
+    opened = [_open(table, session) for table in experiment.target]
+    targets = [_target(data.label, data.query, data.gallery, checked=data.counts_checked) for data in opened]
     for target in targets:
         refuse_leaks(records, [*target.query, *target.gallery])
     checked = all(source.counts_checked for source in sources)
     if experiment.validation_pids:
-        targets.append(Target(VALIDATION, held.query, held.gallery, checked))
+        targets.append(_target(VALIDATION, held.query, held.gallery, checked=checked))
     return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
 
 
@@ -87,10 +98,10 @@ def _open(table: Table, session: Session) -> DataSet:
     return build_dataset(table, session.data_root, session.progress).load(session.data_root)
 
 
-def _target(data: DataSet) -> Target:
-    if not data.query or not data.gallery:
+def _target(label: str, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, checked: bool) -> Target:
+    if not query or not gallery:
         raise DatasetError(
-            f"{data.label}: wanted query and gallery images to test on, found {len(data.query)} and "
-            f"{len(data.gallery)}. A set for training only cannot be a [[target]]."
+            f"{label}: wanted query and gallery images to test on, found {len(query)} and {len(gallery)}. A set for "
+            "training only cannot be a [[target]]; validation needs two images of a person in one camera."
         )
-    return Target(data.label, data.query, data.gallery, data.counts_checked)
+    return Target(label, query, gallery, checked)

@@ -11,14 +11,22 @@ from pathlib import Path
 import torch
 
 from reid.domains import Domains, Target, open_domains
-from reid.engine.checkpoint import latest, load_checkpoint
+from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.extract import Extraction, extract
 from reid.engine.model import Model
 from reid.errors import ConfigError
 from reid.evaluation.labels import Labels
 from reid.evaluation.metrics import retrieval_metrics
 from reid.evaluation.ranking import Ranking, rank_matches
-from reid.evaluation.results import RunResult, Stamp, TargetResult, Training, target_result, write_results
+from reid.evaluation.results import (
+    RunResult,
+    Stamp,
+    TargetResult,
+    Training,
+    read_results,
+    target_result,
+    write_results,
+)
 from reid.evaluation.scoring import GalleryScores, score_gallery
 from reid.experiment import Experiment, Table
 from reid.runs import RunFolder, Session, commit, machine
@@ -59,6 +67,21 @@ def evaluate(run: RunFolder, session: Session) -> tuple[RunResult, list[Test]]:
     )
     write_results(run.results, result)
     return result, tests
+
+
+def finished(run: RunFolder) -> bool:
+    """Whether training has come to its end and ``results.json`` is a test of that end.
+
+    Raises:
+        CheckpointError: the folder is no run, or the checkpoint or the results are damaged.
+    """
+    experiment = run.experiment()
+    if not run.results.exists() or not saved_epochs(run.checkpoints):
+        return False
+    clock = load_facts(latest(run.checkpoints))["clock"]
+    if experiment.stage and (clock["stage"] + 1 < len(experiment.stage) or not clock["stage_done"]):
+        return False
+    return read_results(run.results).training == _training(run, experiment)
 
 
 def _test(model: Model, target: Target, run: RunFolder, experiment: Experiment, session: Session) -> Test:
@@ -104,11 +127,17 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
         backbone=None if backbone is None else _describe(backbone),
-        weights=None if backbone is None else Path(backbone["weights"]).name,  # a file's folder is nobody's business
+        weights=_weights(backbone),
         matcher=_describe(experiment.matcher),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         commit=commit(),
     )
+
+
+def _weights(backbone: Table | None) -> str | None:
+    if backbone is None or backbone["weights"] == "none":
+        return None
+    return Path(backbone["weights"]).name  # a file's folder is nobody's business
 
 
 def _describe(table: Table) -> str:
@@ -120,7 +149,7 @@ def _describe(table: Table) -> str:
 def _training(run: RunFolder, experiment: Experiment) -> Training | None:
     if not experiment.stage:
         return None
-    clock = load_checkpoint(latest(run.checkpoints)).facts["clock"]
+    clock = load_facts(latest(run.checkpoints))["clock"]
     return Training(epochs=clock["epoch"], steps=clock["step"], images_seen=clock["images"], seconds=clock["seconds"])
 
 

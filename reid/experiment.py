@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from reid.build import Kind, component_config
+from reid.build import Kind, component_config, settled_backbone
 from reid.config import Config, parse, read_toml, set_value
 from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
@@ -48,7 +48,7 @@ class Experiment(Config):
     """A whole experiment file."""
 
     title: str
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     image_size: tuple[PositiveInt, PositiveInt] = (384, 128)  # height, width in pixels
     source: tuple[Table, ...] = ()
     target: tuple[Table, ...] = ()
@@ -68,6 +68,7 @@ def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
 
     Raises:
         ConfigError: anything in it is misspelt, missing or does not fit.
+        WeightsError: a file of weights that tells how images are normalised is missing.
     """
     table = read_toml(path)
     for assignment in assignments:
@@ -96,7 +97,7 @@ def resolve(table: Table, where: str) -> Experiment:
         update={
             "source": tuple(filled("dataset", entry, "source") for entry in experiment.source),
             "target": tuple(filled("dataset", entry, "target") for entry in experiment.target),
-            "backbone": None if backbone is None else filled("backbone", backbone, "backbone"),
+            "backbone": None if backbone is None else settled_backbone(filled("backbone", backbone, "backbone")),
             "matcher": filled("matcher", experiment.matcher, "matcher"),
             "stage": tuple(stages),
         }
@@ -105,9 +106,8 @@ def resolve(table: Table, where: str) -> Experiment:
 
 def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
     """The same method on the sources and targets of a protocol's transfer."""
-    names = [" + ".join(table["name"] for table in tables) for tables in (transfer.sources, transfer.targets)]
     changes = {
-        "title": f"{experiment.title} on {names[0]}, tested on {names[1]}",
+        "title": f"{experiment.title} ({transfer.name})",
         "source": tuple(dict(table) for table in transfer.sources),
         "target": tuple(dict(table) for table in transfer.targets),
     }

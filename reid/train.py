@@ -15,7 +15,7 @@ from reid.engine.checkpoint import (
     latest,
     load_checkpoint,
     load_into,
-    read_tensors,
+    load_weights,
     save_checkpoint,
     saved_epochs,
 )
@@ -61,7 +61,7 @@ def load_model(run: RunFolder, device: torch.device | str = "cpu") -> Model:
     experiment = run.experiment()
     model = build_model(experiment.backbone, experiment.matcher, experiment.image_size, pretrained=False)
     checkpoint = latest(run.checkpoints)
-    load_into(model, read_tensors(checkpoint / "model.safetensors"), str(checkpoint))
+    load_into(model, load_weights(checkpoint), str(checkpoint))
     return model.to(device).eval()
 
 

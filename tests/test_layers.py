@@ -1,4 +1,4 @@
-"""A file imports from lines of DESIGN's house above its own or from its own line; components never import each other."""
+"""A file imports from its own line of the house (DESIGN) or from lines above; components never import each other."""
 
 import ast
 from pathlib import Path

@@ -26,6 +26,7 @@ class Backbone(nn.Module, ABC):
         mean, std: per channel, of images in [0, 1]; None: the weights were made without normalisation.
     """
 
+    config: BackboneConfig
     strides: tuple[int, ...]
     mean: Tensor | None
     std: Tensor | None

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from reid.errors import CheckpointError
+from reid.errors import CheckpointError, StorageError
 from reid.files import atomic_folder, write_json
 
 SCHEMA = 1
@@ -54,22 +54,33 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: a file is missing, cut off or of a newer schema.
     """
-    facts = _read_facts(folder / _FACTS)
-    return Checkpoint(read_tensors(folder / _MODEL), read_tensors(folder / _STATE), facts)
+    return Checkpoint(load_weights(folder), _read_tensors(folder / _STATE), load_facts(folder))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file onto the CPU.
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the model's part of a checkpoint folder, on the CPU.
 
     Raises:
-        CheckpointError: the file is missing or damaged.
+        CheckpointError: the file is missing or cut off.
     """
+    return _read_tensors(folder / _MODEL)
+
+
+def load_facts(folder: Path) -> dict[str, Any]:
+    """Read what is no tensor in a checkpoint folder.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of a newer schema.
+    """
+    path = folder / _FACTS
     try:
-        return safetensors.load(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; the checkpoint is incomplete. Use an earlier one.") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged or cut off ({error}). Use an earlier checkpoint.") from error
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        schema = facts["schema"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(path, error) from error
+    if schema != SCHEMA:
+        raise CheckpointError(f"{path}: wanted schema {SCHEMA}, found {schema}. Use the reid that wrote it.")
+    return dict(facts)
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
@@ -121,22 +132,32 @@ def latest(checkpoints: Path) -> Path:
 
 
 def keep_latest(checkpoints: Path, number: int) -> None:
-    """Delete all but the ``number`` latest checkpoints."""
+    """Delete all but the ``number`` latest checkpoints, ``number`` >= 1.
+
+    Raises:
+        StorageError: one cannot be deleted.
+    """
     for epoch in saved_epochs(checkpoints)[:-number]:
-        shutil.rmtree(epoch_folder(checkpoints, epoch))
+        folder = epoch_folder(checkpoints, epoch)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise StorageError(f"{folder}: cannot be deleted: {error.strerror}. Check its permissions.") from error
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: missing or damaged ({error}). Use an earlier checkpoint.") from error
-    if facts.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{path}: wanted schema {SCHEMA}, found {facts.get('schema')}. Use the reid that wrote it."
-        )
-    return facts
+        return safetensors.load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    problem = "no such file" if isinstance(error, FileNotFoundError) else f"damaged or cut off ({error})"
+    return CheckpointError(
+        f"{path}: {problem}. Remove {path.parent.name} to go back to the checkpoint before it, where there is one."
+    )

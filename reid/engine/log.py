@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from reid.errors import StorageError
+from reid.errors import CheckpointError, StorageError
+from reid.files import write_text
 
 _CURVES = ("loss", "accuracy", "lr", "images_per_s")
 
@@ -22,34 +25,51 @@ class TrainingLog:
     Args:
         folder: the run folder.
         last_step: steps that the checkpoint being resumed has behind it; 0 for a new run.
+
+    Raises:
+        CheckpointError: a line of an earlier log is damaged.
+        StorageError: the log cannot be written; so do :meth:`write` and :meth:`close`.
     """
 
     def __init__(self, folder: Path, last_step: int = 0) -> None:
         self._path = folder / "log.jsonl"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            kept = [line for line in self._lines() if json.loads(line)["step"] <= last_step]
-            self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with self._writing():
+            kept = [line for number, line in enumerate(self._lines(), start=1) if self._step(line, number) <= last_step]
+            write_text(self._path, "".join(line + "\n" for line in kept))
             self._file = self._path.open("a", encoding="utf-8")
             self._events = SummaryWriter(folder / "events", purge_step=last_step + 1 if last_step else None)
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written: {error.strerror}. Choose another --out.") from error
 
     def write(self, event: str, *, step: int, **facts: Any) -> None:
         """Append one line; ``loss``, ``accuracy``, ``lr`` and ``images_per_s`` become curves as well."""
-        try:
+        with self._writing():
             self._file.write(json.dumps({"event": event, "step": step, **facts}) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise StorageError(f"{self._path}: cannot be written: {error.strerror}. Free some space.") from error
-        for name in _CURVES:
-            if facts.get(name) is not None:
-                self._events.add_scalar(f"{event}/{name}", facts[name], step)
+            for name in _CURVES:
+                if facts.get(name) is not None:
+                    self._events.add_scalar(f"{event}/{name}", facts[name], step)
 
     def close(self) -> None:
         """Flush and close both files."""
-        self._file.close()
-        self._events.close()
+        with self._writing():
+            self._file.close()
+            self._events.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"{self._path}: cannot be written: {error.strerror}. Free some space, or choose another --out."
+            ) from error
+
+    def _step(self, line: str, number: int) -> int:
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, TypeError, KeyError):
+            raise CheckpointError(
+                f"{self._path}:{number}: wanted a JSON object with 'step', found {line!r}. Remove the line."
+            ) from None
 
     def _lines(self) -> list[str]:
         if not self._path.exists():

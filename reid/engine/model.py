@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reid.backbones._base import Backbone
 from reid.data.loader import read_image
 from reid.data.transforms import TestTransform
+from reid.errors import ShapeError
 from reid.matchers._base import Matcher
 from reid.types import ImageState
 
@@ -45,7 +46,15 @@ class Model(nn.Module):
 
         Args:
             image_BCHW: RGB, [B, 3, H, W] of ``image_size``; uint8 in 0..255 or float in [0, 1], any device.
+
+        Raises:
+            ShapeError: the images have another shape.
         """
+        if image_BCHW.shape[1:] != (3, *self.image_size):
+            raise ShapeError(
+                f"model: wanted images [B, 3, {self.image_size[0]}, {self.image_size[1]}], found "
+                f"{list(image_BCHW.shape)}. Files and PIL images of any size are resized; tensors are not."
+            )
         image_BCHW = image_BCHW.to(self.device, non_blocking=True)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 255
@@ -54,11 +63,11 @@ class Model(nn.Module):
         return self.matcher.encode(image_BCHW, maps)
 
     @torch.no_grad()
-    def encode(self, images: Tensor | Sequence[Path | str | Image.Image]) -> ImageState:
+    def encode(self, images: Tensor | Path | str | Image.Image | Sequence[Path | str | Image.Image]) -> ImageState:
         """Compute the states of images, for use.
 
         Args:
-            images: image files or PIL images of any size, or a batch as :meth:`forward` takes it.
+            images: image files or PIL images of any size, one or several, or a batch as :meth:`forward` takes it.
 
         Returns:
             the state of each image, in order.
@@ -69,6 +78,8 @@ class Model(nn.Module):
         self.eval()
         if isinstance(images, Tensor):
             return ImageState.cat([self(chunk) for chunk in images.split(ENCODE_BATCH)])
+        if isinstance(images, str | Path | Image.Image):
+            images = [images]
         resize = TestTransform(self.image_size)
         states = []
         for start in range(0, len(images), ENCODE_BATCH):

@@ -12,6 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from reid.config import Config
 from reid.engine.model import Model
+from reid.errors import ConfigError
 
 Groups = dict[str, list[nn.Parameter]]
 
@@ -46,12 +47,18 @@ def parameter_groups(model: Model, loss: nn.Module, frozen: Collection[str] = ()
 
 
 def build_optimizer(config: OptimizerConfig, groups: Groups) -> Optimizer:
-    """One optimiser over all groups; each remembers its starting rate as ``initial_lr``."""
+    """One optimiser over all groups; each remembers its starting rate as ``initial_lr``.
+
+    Raises:
+        ConfigError: there is no parameter to train.
+    """
     tables = []
     for role, parameters in groups.items():
         lr = config.lr * (config.backbone_lr_factor if role == "backbone" else 1.0)
         if parameters:
             tables.append({"params": parameters, "lr": lr, "initial_lr": lr, "role": role})
+    if not tables:
+        raise ConfigError("stage: wanted parameters to train, found none: all are frozen. Take a role out of frozen.")
     if config.name == "adamw":
         return AdamW(tables, lr=config.lr, weight_decay=config.weight_decay)
     nesterov = config.momentum > 0
@@ -84,11 +91,19 @@ def flatten_state(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def unflatten_state(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give ``optimizer`` back what :func:`flatten_state` took; other names are ignored."""
+    """Give ``optimizer`` back what :func:`flatten_state` took; other names are ignored.
+
+    What has a parameter's shape gets its memory layout too, in which it was before: a step goes through both together.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         if kind == "optimizer":
             index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], tensor)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor

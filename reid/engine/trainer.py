@@ -112,7 +112,7 @@ class Trainer:
         """Train to the end of the stage.
 
         Raises:
-            TrainingError: no step of an epoch had a finite loss.
+            TrainingError: no step of an epoch had a finite loss, or a weight is no longer finite.
             StorageError: a checkpoint cannot be written; earlier ones are intact.
         """
         schedule = self._stage.schedule
@@ -162,7 +162,8 @@ class Trainer:
 
     def _set_mode(self) -> None:
         self._stage.task.train()
-        if self._model.backbone is not None and self._stage.backbone_mode == "eval":
+        still = self._stage.backbone_mode == "eval" or "backbone" in self._stage.frozen
+        if self._model.backbone is not None and still:
             self._model.backbone.eval()
 
     def _train_step(self, batch: TrainBatch) -> tuple[float | None, float]:
@@ -199,10 +200,12 @@ class Trainer:
 
     def _end_epoch(self, tally: Tally) -> None:
         clock, facts = self._clock, tally.facts()
-        if tally.finite_steps == 0:
+        # a checkpoint of weights that are lost would drive out those that are not
+        if tally.finite_steps == 0 or not all(parameter.isfinite().all() for parameter in self._model.parameters()):
             raise TrainingError(
-                f"epoch {clock.epoch + 1}: wanted a finite loss, found none in {tally.steps} steps. "
-                f"Lower stage.optimizer.lr ({self._stage.optimizer.lr}) or set clip_norm; checkpoints are intact."
+                f"epoch {clock.epoch + 1}: wanted finite weights and losses, found {tally.finite_steps} finite losses "
+                f"in {tally.steps} steps. Lower stage.optimizer.lr ({self._stage.optimizer.lr}) or set clip_norm, in a "
+                "new run; checkpoints of earlier epochs are intact."
             )
         self._stage.schedule.observe(clock.stage_epoch, facts["loss"])
         clock.epoch += 1

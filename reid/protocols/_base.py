@@ -24,8 +24,9 @@ class Transfer:
 
     @property
     def name(self) -> str:
-        """Such as ``market1501+msmt17_to_cuhk03_np``."""
-        sources, targets = ("+".join(table["name"] for table in tables) for tables in (self.sources, self.targets))
+        """Such as ``market1501+msmt17_to_cuhk03_np-detected``; no two transfers of a protocol share it."""
+        sides = (self.sources, self.targets)
+        sources, targets = ("+".join("-".join(map(str, table.values())) for table in tables) for tables in sides)
         return f"{sources}_to_{targets}"
 
 

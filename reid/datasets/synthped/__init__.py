@@ -13,10 +13,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig, DatasetInfo
 from reid.datasets._market_form import read_market_folder
-from reid.datasets.synthped.writer import draw_set
+from reid.datasets.synthped.parts import PARTS
+from reid.datasets.synthped.photograph import Photographs
+from reid.datasets.synthped.writer import draw_set, render
 from reid.errors import DatasetError
 from reid.files import atomic_folder, write_json
-from reid.progress import Progress, Silent
+
+__all__ = ["COMPONENT", "INFO", "PARTS", "Config", "Photographs", "Synthped", "render"]
 
 NAME = "synthped"
 RENDERER = 1
@@ -48,6 +51,17 @@ class Config(DatasetConfig):
         return self.image_height, self.image_width
 
 
+INFO = DatasetInfo(
+    title="synthped",
+    paper="ours: pedestrians drawn by reid's own renderer, reid/datasets/synthped",
+    licence="MIT",
+    where="comes with reid: drawn on first use, nothing to download",
+    tree="synthped/studio-1a2b3c4d/  (made by reid)\n  bounding_box_train/  query/  bounding_box_test/",
+    counts=None,
+    note="Three domains: studio (bright, for training), street, mall (dim). Its counts are those of its table.",
+)
+
+
 class Synthped(Dataset):
     """Pedestrians drawn by our own renderer, in the Market-1501 form.
 
@@ -56,19 +70,8 @@ class Synthped(Dataset):
     is drawn again. With ``root`` the images are drawn there, and a folder that holds something else is refused.
     """
 
-    info = DatasetInfo(
-        title="synthped",
-        paper="ours: pedestrians drawn by reid's own renderer, reid/datasets/synthped",
-        licence="MIT",
-        where="comes with reid: drawn on first use, nothing to download",
-        tree="synthped/studio-1a2b3c4d/  (made by reid)\n  bounding_box_train/  query/  bounding_box_test/  synthped.json",
-        counts=None,
-        note="Three domains: studio (bright, for training), street, mall (dim). Its counts are those of its table.",
-    )
-
-    def __init__(self, config: Config, progress: Progress | None = None) -> None:
-        self.config = config
-        self.progress = progress or Silent()
+    config: Config
+    info = INFO
 
     def load(self, data_root: Path) -> DataSet:
         """Draw the set if it is not there yet, and open it. See :meth:`Dataset.load`.
@@ -79,7 +82,7 @@ class Synthped(Dataset):
         """
         folder = self.config.root or data_root / NAME / f"{self.config.domain}-{_key(self.config)}"
         stamp = self._stamp(folder) or self._draw(folder)
-        splits = read_market_folder(folder, NAME)
+        splits = read_market_folder(folder, f"{NAME}-{self.config.domain}-{self.config.seed}")  # people of their own
         train, query, gallery = (splits[split] for split in SPLITS)
         data = DataSet(NAME, f"{NAME} ({self.config.domain})", train, query, gallery, False, root=folder)
         return self._checked(data, stamp["counts"])
@@ -96,14 +99,14 @@ class Synthped(Dataset):
             return stamp
         if self.config.root is not None and any(folder.iterdir()):
             raise DatasetError(
-                f"{NAME}: wanted images drawn from this table by renderer {RENDERER} in root = {folder}, found something "
-                f"else there ({STAMP} is missing or differs). Name an empty root, or none, and they are drawn anew."
+                f"{NAME}: wanted in root = {folder} the images of this very table, drawn by renderer {RENDERER}, found "
+                f"something else ({STAMP} is missing or differs). Name an empty folder, or no root, to have them drawn."
             )
         return None
 
     def _draw(self, folder: Path) -> dict[str, Any]:
-        with atomic_folder(folder) as temporary, self.progress.bar(f"drawing {folder.name}", None, "images") as bar:
-            counts = draw_set(self.config, temporary, bar.advance)
+        with atomic_folder(folder) as temporary:
+            counts = draw_set(self.config, temporary, self.progress)
             stamp = {"renderer": RENDERER, "table": _table(self.config), "counts": counts}
             write_json(temporary / STAMP, stamp)
         return stamp

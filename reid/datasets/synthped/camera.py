@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,18 +67,24 @@ def _weights(start: float, end: float, num: int, limit: int) -> tuple[Floats, in
     return weight[:, inside].astype(np.float32), max(first, 0) if inside.any() else 0
 
 
-def take_pictures(linear: Floats, exposure: Exposure, rng: np.random.Generator) -> NDArray[np.uint8]:
+def noise_planes(seeds: Sequence[int], size: tuple[int, int]) -> Floats:
+    """White noise of unit variance, [N, 3, H, W], each image from its own seed."""
+    planes = [np.random.default_rng(seed).standard_normal((3, *size), dtype=np.float32) for seed in seeds]
+    return np.stack(planes)
+
+
+def take_pictures(linear: Floats, exposure: Exposure, noise: Floats) -> NDArray[np.uint8]:
     """Form images.
 
     Args:
         linear: light that arrives, [N, H, W, 3] float32, 0..about 1.5.
         exposure: of the same N images.
-        rng: draws the noise.
+        noise: from :func:`noise_planes`.
 
     Returns:
         [N, H, W, 3] uint8.
     """
-    num, height, width, _ = linear.shape
+    height, width = linear.shape[1:3]
     light = linear * exposure.gain[:, None, None, :] * _vignette(exposure, height, width)
     planes = _optics(np.moveaxis(light, 3, 1), exposure)
     tone = np.clip(planes, 1e-4, None) ** exposure.gamma[:, None, None, None]
@@ -85,7 +92,7 @@ def take_pictures(linear: Floats, exposure: Exposure, rng: np.random.Generator) 
     tone = tone * (1 - _spread(exposure.haze)) + 0.75 * _spread(exposure.haze)
     grey = tone.mean(axis=1, keepdims=True)
     tone = grey + (tone - grey) * _spread(exposure.saturation)
-    tone = tone + _grain(rng, exposure, (num, height, width)) * _spread(exposure.noise)
+    tone = tone + _grain(noise, exposure) * _spread(exposure.noise)
     return np.moveaxis(np.clip(tone * 255 + 0.5, 0, 255).astype(np.uint8), 1, 3)
 
 
@@ -119,12 +126,11 @@ def _optics(planes: Floats, exposure: Exposure) -> Floats:
     return np.asarray(sharp + _spread(exposure.sharpen) * (sharp - soft), np.float32)
 
 
-def _grain(rng: np.random.Generator, exposure: Exposure, shape: tuple[int, int, int]) -> Floats:
-    """Noise of unit strength, partly the same in all colours, as coarse as the camera's pixels."""
-    num, height, width = shape
-    white = rng.standard_normal((num, 3, height, width), dtype=np.float32)
-    white = 0.75 * white[:, :1] + 0.5 * white
+def _grain(white: Floats, exposure: Exposure) -> Floats:
+    """Noise of about unit strength, partly the same in all colours, as coarse as the camera's pixels."""
+    height, width = white.shape[2:]
+    mixed = np.float32(0.75) * white[:, :1] + np.float32(0.5) * white
     down, across = _gauss(exposure.grain, height), _gauss(exposure.grain, width)
     down = down / np.sqrt((down**2).sum(axis=2, keepdims=True))
     across = across / np.sqrt((across**2).sum(axis=2, keepdims=True))
-    return np.asarray(np.matmul(np.matmul(down[:, None], white), across[:, None].transpose(0, 1, 3, 2)), np.float32)
+    return np.asarray(np.matmul(np.matmul(down[:, None], mixed), across[:, None].transpose(0, 1, 3, 2)))

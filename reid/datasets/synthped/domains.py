@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reid.datasets.synthped.people import Colour, Wardrobe
+from reid.datasets.synthped.people import Colour
 from reid.datasets.synthped.scene import Wall
+from reid.datasets.synthped.wardrobe import Wardrobe
 
 Range = tuple[float, float]
 
@@ -19,10 +20,9 @@ class Domain:
         wardrobe: what people wear.
         walls, colours, things: what cameras see behind people, the colours of walls and of the
             ground, and what stands about.
-        elevation: radians. sun: share of the light that comes
-            from one direction. exposure: brightness of a white vertical wall. warmth: of the light, 0 white, 1 lamp light, below 0
-            blue. tint: spread of the cameras' colour gains. gamma, saturation, haze, noise, sharpen: see
-            :class:`reid.datasets.synthped.camera.Exposure`.
+        elevation: radians. sun: share of the light that comes from one direction. exposure: brightness of a white wall.
+        warmth: of the light, 0 white, 1 lamp light, below 0 blue. tint: spread of the cameras' colour gains.
+        gamma, saturation, haze, noise, sharpen: see :class:`reid.datasets.synthped.camera.Exposure`.
         native: height in pixels of the nearest people. defocus: blur in pixels of the camera. quality: of the JPEG.
         jitter: of the detector's boxes, share of the height. occlusion: probability of something in front.
         company: probability of another person in view.
@@ -102,12 +102,12 @@ DOMAINS: dict[str, Domain] = {
         ),
         things=("pole", "bin", "bench", "bicycle", "car", "bush", "rack", "board"),
         elevation=(0.02, 0.5),
-        sun=(0.1, 0.65),
-        exposure=(0.75, 1.35),
-        warmth=(-0.5, 0.7),
-        tint=0.07,
-        gamma=(0.6, 1.15),
-        saturation=(0.55, 1.3),
+        sun=(0.1, 0.55),
+        exposure=(0.8, 1.2),
+        warmth=(-0.4, 0.5),
+        tint=0.05,
+        gamma=(0.7, 1.0),
+        saturation=(0.7, 1.25),
         haze=(0.0, 0.16),
         noise=(0.003, 0.022),
         sharpen=(0.0, 1.0),
@@ -131,7 +131,7 @@ DOMAINS: dict[str, Domain] = {
         warmth=(-0.2, 0.15),
         tint=0.025,
         gamma=(0.8, 1.0),
-        saturation=(0.6, 1.15),
+        saturation=(0.85, 1.3),
         haze=(0.02, 0.16),
         noise=(0.004, 0.016),
         sharpen=(0.3, 1.3),
@@ -158,16 +158,16 @@ DOMAINS: dict[str, Domain] = {
             scarves=0.16,
             prints=0.2,
         ),
-        walls=("shops", "shops", "plain", "building"),
+        walls=("shops", "plain", "plain", "building"),
         colours=(((0.72, 0.7, 0.66), (0.5, 0.47, 0.43), (0.3, 0.28, 0.27)), ((0.66, 0.62, 0.56), (0.58, 0.54, 0.5))),
-        things=("pole", "bin", "bench", "rack", "rack", "board", "bush"),
-        elevation=(0.2, 0.62),
+        things=("pole", "bin", "bench", "rack", "board", "bush"),
+        elevation=(0.2, 0.5),
         sun=(0.05, 0.4),
-        exposure=(0.55, 0.8),
-        warmth=(0.1, 0.5),
+        exposure=(0.6, 0.78),
+        warmth=(0.15, 0.45),
         tint=0.03,
-        gamma=(0.75, 1.0),
-        saturation=(0.5, 1.0),
+        gamma=(0.78, 0.95),
+        saturation=(0.8, 1.2),
         haze=(0.0, 0.08),
         noise=(0.012, 0.032),
         sharpen=(0.0, 0.8),

@@ -48,8 +48,9 @@ def pattern(rng: np.random.Generator, name: str, first: Colour, second: Colour, 
 
     Args:
         rng: draws widths and places.
-        name: one of :data:`reid.datasets.synthped.people.PATTERNS`.
-        first, second: ground and figure colour, 0..1.
+        name: one of :data:`reid.datasets.synthped.wardrobe.PATTERNS`.
+        first: ground colour, 0..1.
+        second: figure colour, 0..1.
         size: edge length in pixels.
 
     Returns:
@@ -73,12 +74,13 @@ def _share(rng: np.random.Generator, name: str, size: int) -> Floats:
     if name == "pinstripes":
         return (x * rng.integers(12, 22) % 1 < rng.uniform(0.2, 0.5)).astype(np.float32)
     if name == "checks":
-        bands, width = int(rng.integers(6, 13)), rng.uniform(0.3, 0.55)
+        bands, width = rng.integers(6, 13), rng.uniform(0.3, 0.55)
         return 0.5 * ((x * 2 * bands % 1 < width) + (y * bands % 1 < width).astype(np.float32))
     if name == "dots":
         count = int(rng.integers(5, 10))
         shift = 0.5 * (np.floor(y * count) % 2)
-        return ((x * 2 * count + shift) % 1 - 0.5) ** 2 + (y * count % 1 - 0.5) ** 2 < rng.uniform(0.05, 0.1)
+        spot = ((x * 2 * count + shift) % 1 - 0.5) ** 2 + (y * count % 1 - 0.5) ** 2
+        return np.asarray(spot < rng.uniform(0.05, 0.1), np.float32)
     if name == "camouflage":
         return (np.clip(_smooth(rng, size, 14) * 3, 0, 1) + (_smooth(rng, size, 9) > 0.4)) * 0.7
     if name == "blocks":

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.datasets.synthped.camera import Exposure, resample, take_pictures
+from reid.datasets.synthped.camera import Exposure, noise_planes, resample, take_pictures
+from reid.datasets.synthped.figures import figures
 from reid.datasets.synthped.network import Camera, light_colour
 from reid.datasets.synthped.people import Floats, Person
 from reid.datasets.synthped.render import Cast, Layers, Light, draw
 from reid.datasets.synthped.scene import SPRITE_UNIT
-from reid.datasets.synthped.views import Shot, figures
+from reid.datasets.synthped.views import Shot
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Photographs:
 
     Attributes:
         image: [N, H, W, 3] uint8.
-        part: index into :data:`reid.datasets.synthped.body.PARTS` of the main figure, -1 where anything else is
+        part: index into :data:`reid.datasets.synthped.parts.PARTS` of the main figure, -1 where anything else is
             seen, [N, H, W] int8.
         uv: surface coordinates in [0, 1), 0 where part is -1, [N, H, W, 2] float32. The same part and uv on the same
             person in another image is the same surface point.
@@ -35,16 +36,13 @@ class Photographs:
     albedo: Floats
 
 
-def photograph(
-    shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int, int], rng: np.random.Generator
-) -> Photographs:
+def photograph(shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int, int]) -> Photographs:
     """Take the planned pictures.
 
     Args:
         shots: plans of N images.
         cameras: by camera index.
         size: (height, width) in pixels the plans were made for.
-        rng: draws the noise.
 
     Returns:
         The pictures and their buffers.
@@ -52,7 +50,7 @@ def photograph(
     shape = (len(shots), *size)
     light = _lights(shots)
     layers = _figures(shots, cameras, light, shape)
-    level = 0.8 * light.ambient + 0.45 * light.sun
+    level = _level(shots)
     scene = np.stack([resample(cameras[shot.camid].scene.picture, shot.area, size) for shot in shots])
     scene = scene * level[:, None, None] * _shadows(shots, cameras, layers.alpha)[..., None]
     scene = layers.colour + scene * (1 - layers.alpha[..., None])
@@ -63,18 +61,24 @@ def photograph(
             scene[index] = thing[..., :3] * level[index] + scene[index] * (1 - thing[..., 3:])
             hidden = thing[..., 3] > 0.5
             part[index][hidden], uv[index][hidden], albedo[index][hidden] = -1, 0, 0
-    return Photographs(take_pictures(scene, _exposure(shots, cameras, size, rng), rng), part, uv, albedo)
+    noise = noise_planes([shot.seed for shot in shots], size)
+    return Photographs(take_pictures(scene, _exposure(shots, cameras, size), noise), part, uv, albedo)
 
 
 def _lights(shots: Sequence[Shot]) -> Light:
     colour = np.stack([light_colour(shot.look.warmth) for shot in shots])
-    bright = np.array([shot.look.exposure for shot in shots], np.float32)[:, None]
+    bright = np.array([shot.look.exposure * shot.sunlight for shot in shots], np.float32)[:, None]
     share = np.array([shot.look.sun for shot in shots], np.float32)[:, None]
     return Light(
         1.45 * bright * (1 - share) * colour,
         1.9 * bright * share * colour,
         np.stack([shot.look.sun_direction for shot in shots]),
     )
+
+
+def _level(shots: Sequence[Shot]) -> Floats:
+    """Brightness and colour of the scene, [N, 3]."""
+    return np.stack([(1.05 * shot.look.exposure) * light_colour(shot.look.warmth) for shot in shots])
 
 
 def _figures(shots: Sequence[Shot], cameras: Sequence[Camera], light: Light, shape: tuple[int, int, int]) -> Layers:
@@ -107,7 +111,7 @@ def _thing(shot: Shot, cameras: Sequence[Camera], size: tuple[int, int]) -> Floa
 
 def _shadows(shots: Sequence[Shot], cameras: Sequence[Camera], alpha: Floats) -> Floats:
     """How much light reaches the ground, [N, H, W]: the silhouettes thrown onto it, and dark under the feet."""
-    num, height, width = alpha.shape
+    height, width = alpha.shape[1:]
     y, x = (np.arange(height, dtype=np.float32) + 0.5)[:, None], (np.arange(width, dtype=np.float32) + 0.5)[None]
     reach = np.ones_like(alpha)
     for index, shot in enumerate(shots):
@@ -130,27 +134,24 @@ def _shadows(shots: Sequence[Shot], cameras: Sequence[Camera], alpha: Floats) ->
     return reach
 
 
-def _exposure(
-    shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int, int], rng: np.random.Generator
-) -> Exposure:
+def _exposure(shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int, int]) -> Exposure:
     def values(of: list[float]) -> Floats:
         return np.array(of, np.float32)
 
     owners = [cameras[shot.camid] for shot in shots]
     coarse = values([size[0] / shot.native for shot in shots])
     detail = size[0] / 128
-    soft = values([camera.defocus for camera in owners]) * detail * rng.uniform(0.7, 1.3, len(shots)).astype(np.float32)
+    soft = values([cameras[shot.camid].defocus * shot.blur[0] * detail for shot in shots])
     blur = np.sqrt(soft**2 + (0.45 * np.maximum(coarse - 0.6, 0)) ** 2)
     return Exposure(
         blur_y=blur,
-        blur_x=np.sqrt(blur**2 + values([shot.motion * detail for shot in shots]) ** 2),
+        blur_x=np.sqrt(blur**2 + values([shot.blur[1] * detail for shot in shots]) ** 2),
         sharpen=values([camera.sharpen for camera in owners]),
-        gain=np.stack([shot.look.gains for shot in shots])
-        * np.exp(rng.normal(0, 0.04, (len(shots), 1))).astype(np.float32),
+        gain=np.stack([shot.look.gains for shot in shots]),
         gamma=values([shot.look.gamma for shot in shots]),
         saturation=values([shot.look.saturation for shot in shots]),
         haze=values([shot.look.haze for shot in shots]),
         noise=values([camera.noise for camera in owners]),
         grain=0.45 * np.maximum(coarse, 0.6),
-        vignette=rng.normal(0, 0.05, (len(shots), 2)).astype(np.float32),
+        vignette=np.array([shot.vignette for shot in shots], np.float32),
     )

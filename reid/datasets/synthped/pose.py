@@ -5,7 +5,7 @@ Coordinates are the person's own, in metres: x to the person's left, y up from t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,10 +32,6 @@ class Pose:
     right: Floats
     head_turn: Floats
     head_nod: Floats
-
-    def take(self, index: slice | list[int]) -> Pose:
-        """The figures at ``index``."""
-        return Pose(**{f.name: getattr(self, f.name)[index] for f in fields(Pose)})
 
 
 @dataclass(frozen=True, slots=True)

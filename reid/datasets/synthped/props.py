@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from reid.datasets.synthped.people import Colour, Floats
@@ -24,7 +23,9 @@ def tint(rng: np.random.Generator, level: float, spread: float = 0.06) -> Pixel:
 
 def shade(rng: np.random.Generator, colours: Sequence[Colour]) -> Pixel:
     """One of ``colours`` (0..1), a little lighter or darker, as 8-bit RGB."""
-    value = np.asarray(colours[rng.integers(len(colours))]) * rng.uniform(0.88, 1.12) * (1 + rng.normal(0, 0.015, 3))
+    value = (
+        np.asarray(colours[int(rng.integers(len(colours)))]) * rng.uniform(0.88, 1.12) * (1 + rng.normal(0, 0.015, 3))
+    )
     red, green, blue = np.clip(value, 0.02, 0.98) * 255
     return int(red), int(green), int(blue)
 
@@ -137,7 +138,7 @@ def rack(pen: Pen, rng: np.random.Generator, x: float, y: float, unit: float) ->
             edge = min(place + step, wide)
             pen.rectangle(
                 (x + place, y - high * (level + rng.uniform(0.1, 0.17)), x + edge, y - high * level),
-                fill=tint(rng, rng.uniform(0.15, 0.75), 0.18),
+                fill=tint(rng, rng.uniform(0.15, 0.6), 0.14),
             )
             place += step
 
@@ -179,5 +180,5 @@ def sprite(rng: np.random.Generator, name: str, unit: float) -> Floats:
     sheet = Image.new("RGBA", (int(4.4 * unit), int(2.4 * unit)))
     DRAWS[name](ImageDraw.Draw(sheet), rng, sheet.width / 2, sheet.height - 1.0, unit)
     box = sheet.getbbox() or (0, 0, 1, 1)
-    pixels: NDArray[np.float32] = np.asarray(sheet.crop(box), np.float32) / 255
+    pixels = np.asarray(sheet.crop(box), np.float32) / 255
     return np.concatenate([pixels[..., :3] * pixels[..., 3:], pixels[..., 3:]], axis=2)

@@ -29,7 +29,8 @@ class Primitives:
     """P primitives of F figures, in the persons' own coordinates (metres).
 
     Attributes:
-        origin: start of the axis, [F, P, 3]. frame: columns are the local axes x, y (the axis), z (front), [F, P, 3, 3].
+        origin: start of the axis, [F, P, 3].
+        frame: columns are the local axes x, y (the axis) and z (front), [F, P, 3, 3].
         length: of the axis, [F, P]. start_radius, end_radius: [F, P]. scale: stretch of the ellipsoids along the local
             axes, [F, P, 3].
         low, high: the surface is cut off below and above these shares of the axis, [F, P].
@@ -52,7 +53,8 @@ class Views:
     """Where F figures stand in their images.
 
     Attributes:
-        image: index of the image, [F]. rotation: person to view (x right, y up, z to the viewer); may stretch as well, [F, 3, 3].
+        image: index of the image, [F].
+        rotation: person to view (x right, y up, z to the viewer), [F, 3, 3]; it may stretch as well.
         scale: pixels per metre, [F]. foot_px: image (x, y) of the person's origin, [F, 2]. depth_px: added to the
             depth; a figure that is nearer has more, [F].
     """
@@ -114,10 +116,9 @@ def cast(primitives: Primitives, views: Views, rays: LocalRays, shape: tuple[int
     hits = Hits(np.full(shape, -1, np.int32), np.full(shape, FAR, np.float32), np.zeros(shape, np.float32))
     solver = _Solver(primitives, rays)
     boxes = _boxes(primitives, views, shape[1:])
-    order = [
-        np.nonzero(rank == turn)[0] for rank in [_turns(views.image)] for turn in range(int(rank.max(initial=-1)) + 1)
-    ]
-    for figures in order:
+    turns = _turns(views.image)
+    for turn in range(int(turns.max(initial=-1)) + 1):
+        figures = np.nonzero(turns == turn)[0]
         for part in range(primitives.length.shape[1]):
             box = boxes[:, :, part]
             shown = (
@@ -152,7 +153,11 @@ def _boxes(primitives: Primitives, views: Views, size: tuple[int, int]) -> Ints:
     bounds = np.stack([x + low[..., 0] - 0.5, x + high[..., 0] + 0.5, y - high[..., 1] - 0.5, y - low[..., 1] + 0.5])
     limit = np.array([size[1], size[1], size[0], size[0]], np.float32)[:, None, None]
     whole = np.concatenate([np.floor(bounds[0::2]), np.ceil(bounds[1::2])])[[0, 2, 1, 3]]
-    return np.clip(whole, 0, limit).astype(np.int32)
+    return np.asarray(np.clip(whole, 0, limit), np.int32)
+
+
+def _has_area(box: Ints) -> NDArray[np.bool_]:
+    return np.asarray((box[1] > box[0]) & (box[3] > box[2]))
 
 
 class _Solver:
@@ -187,7 +192,7 @@ def _draw(hits: Hits, solver: _Solver, figures: NDArray[np.intp], part: int, box
     )
 
     def constant(value: Floats) -> Floats:
-        return value[figures, part][:, None, None]
+        return np.asarray(value[figures, part][:, None, None])
 
     radius, growth, deep = constant(solver.radius), constant(solver.growth), constant(solver.deep)
     bend, safe = constant(solver.bend), constant(solver.safe_bend)

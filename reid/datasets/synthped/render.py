@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.datasets.synthped.body import PARTS, Charts, build
+from reid.datasets.synthped.body import build
+from reid.datasets.synthped.parts import PARTS, Charts
 from reid.datasets.synthped.people import Floats, Person, stack
 from reid.datasets.synthped.pose import Pose, skeleton
 from reid.datasets.synthped.raycast import Hits, LocalRays, Primitives, Views, cast, local_rays
@@ -86,10 +87,12 @@ def draw(cast_: Cast, light: Light, shape: tuple[int, int, int]) -> Layers:
     textures = np.stack([paint(person.outfit) for person in cast_.people])
     texel = _texel(textures, charts, cast_.person, surface)
     image = pixels // (fine[1] * fine[2])
-    shaded = np.zeros((num * fine[1] * fine[2], 4), np.float32)
-    shaded[pixels, :3] = texel[:, :3] * _shade(light, image, surface, texel[:, 3:])
-    shaded[pixels, 3] = 1.0
-    coarse = shaded.reshape(num, height, OVERSAMPLING, width, OVERSAMPLING, 4).mean(axis=(2, 4))
+    light_K = _shade(light, image, surface, texel)
+    planes = np.zeros((4, num * fine[1] * fine[2]), np.float32)
+    for channel in range(3):
+        planes[channel, pixels] = texel[:, channel] * light_K[channel]
+    planes[3, pixels] = 1.0
+    coarse = np.moveaxis(_halved(planes.reshape(4, *fine)), 0, 3)
     return _layers(coarse, cast_.views, (pixels, surface, texel), fine)
 
 
@@ -103,9 +106,15 @@ def _finer(views: Views) -> Views:
     )
 
 
+def _halved(planes: Floats) -> Floats:
+    """Mean of every 2 x 2 samples of [..., H, W]."""
+    rows = planes[..., 0::2, :] + planes[..., 1::2, :]
+    return np.asarray((rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25))
+
+
 @dataclass(frozen=True, slots=True)
 class _Surface:
-    """What K visible samples see: figure and part [K], uv [K, 2], normal in view coordinates [K, 3], tangents."""
+    """What K visible samples see: figure and part [K], uv [K, 2]; unit vectors in view coordinates, [3, K] each."""
 
     figure: NDArray[np.int32]
     part: NDArray[np.int32]
@@ -119,28 +128,27 @@ def _surface(primitives: Primitives, rays: LocalRays, hits: Hits, pixels: NDArra
     height, width = hits.depth.shape[1:]
     owner = hits.owner.reshape(-1)[pixels]
     place = pixels % (height * width)
-    sample = np.stack([place % width + 0.5, place // width + 0.5, hits.depth.reshape(-1)[pixels]], axis=1).astype(
-        np.float32
-    )
-    matrix = rays.to_local.reshape(-1, 3, 4)[owner]
-    local = np.einsum("kij,kj->ki", matrix[:, :, :3], sample) + matrix[:, :, 3]
-    first, length = primitives.start_radius.reshape(-1)[owner], rays.length.reshape(-1)[owner]
-    last = primitives.end_radius.reshape(-1)[owner]
-    round_ = np.arctan2(local[:, 0], local[:, 2]) * _TURN + np.float32(0.5)
-    along = (local[:, 1] + first) / (length + first + last)
-    uv = np.clip(np.stack([round_, along], axis=1), 0, np.float32(1 - 2**-20))
-    outward = local.copy()
-    outward[:, 1] -= hits.along.reshape(-1)[pixels] * length
-    turn = np.array([1, -1, 1], np.float32)
-    normal = _unit(np.einsum("kij,ki->kj", matrix[:, :, :3], outward) * turn)
-    down = matrix[:, 1, :3] * turn
-    around = np.cross(normal, down)
-    return _Surface(owner // len(PARTS), owner % len(PARTS), uv.astype(np.float32), normal, _unit(around), _unit(down))
+    y = (place // width).astype(np.float32) + np.float32(0.5)
+    x = (place % width).astype(np.float32) + np.float32(0.5)
+    matrix = np.take(np.ascontiguousarray(rays.to_local.reshape(-1, 12).T), owner, axis=1).reshape(3, 4, -1)
+    local = matrix[:, 0] * x + matrix[:, 1] * y + matrix[:, 2] * hits.depth.reshape(-1)[pixels] + matrix[:, 3]
+    sizes = np.stack([primitives.start_radius, primitives.end_radius, rays.length]).reshape(3, -1)
+    first, last, length = np.take(sizes, owner, axis=1)
+    azimuth = np.arctan2(local[0], local[2]) * _TURN + np.float32(0.5)
+    along = (local[1] + first) / (length + first + last)
+    uv = np.clip(np.stack([azimuth, along], axis=1), 0, np.float32(1 - 2**-20))
+    local[1] -= hits.along.reshape(-1)[pixels] * length
+    up = np.array([1, -1, 1], np.float32)[:, None]
+    normal = _unit((matrix[0, :3] * local[0] + matrix[1, :3] * local[1] + matrix[2, :3] * local[2]) * up)
+    down = _unit(matrix[1, :3] * up)
+    around = np.stack([normal[i - 2] * down[i - 1] - normal[i - 1] * down[i - 2] for i in range(3)])
+    return _Surface(owner // len(PARTS), owner % len(PARTS), uv, normal, _unit(around), down)
 
 
 def _unit(vectors: Floats) -> Floats:
-    length = np.sqrt(np.einsum("ki,ki->k", vectors, vectors))
-    return np.asarray(vectors / np.maximum(length, 1e-9)[:, None], np.float32)
+    """Vectors [3, K] of length 1."""
+    length = np.sqrt(vectors[0] ** 2 + vectors[1] ** 2 + vectors[2] ** 2)
+    return np.asarray(vectors / np.maximum(length, np.float32(1e-9)))
 
 
 def _texel(textures: Floats, charts: Charts, person: NDArray[np.int32], surface: _Surface) -> Floats:
@@ -151,16 +159,17 @@ def _texel(textures: Floats, charts: Charts, person: NDArray[np.int32], surface:
     x = np.clip((column * SIZE).astype(np.int32), 0, SIZE - 1)
     y = np.clip((row * SIZE).astype(np.int32), 0, SIZE - 1)
     index = ((person[surface.figure] * textures.shape[1] + charts.slot[at]) * SIZE + y) * SIZE + x
-    return np.asarray(textures.reshape(-1, textures.shape[-1])[index], np.float32)
+    return np.asarray(np.take(textures.reshape(-1, textures.shape[-1]), index, axis=0))
 
 
-def _shade(light: Light, image: NDArray[np.intp], surface: _Surface, slope: Floats) -> Floats:
-    """Light that the samples send on, [K, 3]: sky and ground, and a soft-edged sun."""
-    normal = _unit(surface.normal + slope[:, :1] * surface.around + slope[:, 1:] * surface.down)
-    toward = np.einsum("ki,ki->k", normal, light.direction[image])
-    sun = np.maximum(0, (toward + 0.25) / 1.25)
-    sky = 0.68 + 0.32 * normal[:, 1]
-    return light.ambient[image] * sky[:, None] + light.sun[image] * sun[:, None]
+def _shade(light: Light, image: NDArray[np.intp], surface: _Surface, texel: Floats) -> Floats:
+    """Light that the samples send on, [3, K]: sky and ground, and a soft-edged sun."""
+    normal = _unit(surface.normal + texel[:, 3] * surface.around + texel[:, 4] * surface.down)
+    toward = np.take(light.direction.T, image, axis=1)
+    toward = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
+    sun = np.maximum(0, (toward + np.float32(0.25)) * np.float32(0.8))
+    sky = np.float32(0.68) + np.float32(0.32) * normal[1]
+    return np.asarray(np.take(light.ambient.T, image, axis=1) * sky + np.take(light.sun.T, image, axis=1) * sun)
 
 
 def _layers(
@@ -169,12 +178,10 @@ def _layers(
     """Gather the buffers of each image's first figure at the first sample of every pixel."""
     pixels, surface, texel = seen
     num, height, width, _ = coarse.shape
-    place = pixels % (fine[1] * fine[2])
-    row, column = place // fine[2], place % fine[2]
-    first = np.unique(views.image, return_index=True)[1]
     main = np.zeros(len(views.image), bool)
-    main[first] = True
-    kept = (row % OVERSAMPLING == 0) & (column % OVERSAMPLING == 0) & main[surface.figure]
+    main[np.unique(views.image, return_index=True)[1]] = True
+    row, column = pixels // fine[2] % fine[1], pixels % fine[2]
+    kept = np.nonzero((row % OVERSAMPLING == 0) & (column % OVERSAMPLING == 0) & main[surface.figure])[0]
     at = pixels[kept] // (fine[1] * fine[2]), row[kept] // OVERSAMPLING, column[kept] // OVERSAMPLING
     part = np.full((num, height, width), -1, np.int8)
     uv, albedo = np.zeros((num, height, width, 2), np.float32), np.zeros((num, height, width, 3), np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reid.datasets.synthped.body import SLOTS
+from reid.datasets.synthped.parts import SLOTS
 from reid.datasets.synthped.patterns import ellipse, noise, pattern, slopes
 from reid.datasets.synthped.people import Colour, Floats, Outfit
 
@@ -47,7 +47,7 @@ def paint(outfit: Outfit) -> Floats:
     }
     folds = {"top": 0.5, "sleeve": 0.7, "bottom": 0.5, "leg": 0.6, "hair": 0.5, "bag": 0.4, "accessory": 0.4}
     made = [np.concatenate([pictures[slot], slopes(rng, SIZE, folds.get(slot, 0.05))], axis=2) for slot in SLOTS]
-    return np.clip(np.stack(made), -1.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(np.stack(made), -1.0, 1.0), np.float32)
 
 
 def _grid() -> tuple[Floats, Floats]:
@@ -156,7 +156,7 @@ def _face(rng: np.random.Generator, outfit: Outfit) -> Floats:
     shade = np.exp(-((x / 0.18) ** 2) - ((y - 0.58) / 0.06) ** 2) * 0.2
     face *= (1 - shade)[..., None]
     if outfit.beard:
-        face[(y < 0.36) & (np.abs(x) < 0.27) & ~ellipse(x, y - 0.30, 0.05, 0.025)] *= 0.55
+        face[(y < 0.36) & (np.abs(x) < 0.27) & np.logical_not(ellipse(x, y - 0.30, 0.05, 0.025))] *= 0.55
     hairline = 0.76 - 0.08 * outfit.fringe + 0.1 * (rng.random() < 0.1) - 2.2 * np.clip(np.abs(x) - 0.2, 0, 1)
     covered = y > np.maximum(hairline, 0.12)
     face[covered] = outfit.hair

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from reid.datasets.synthped.domains import Domain
 from reid.datasets.synthped.network import Camera, Look, draw_look, mixed
-from reid.datasets.synthped.people import Floats, Person, sample_person
-from reid.datasets.synthped.pose import Pose
-from reid.datasets.synthped.raycast import Views
+from reid.datasets.synthped.people import Person
+from reid.datasets.synthped.wardrobe import sample_person
 
 FRAMES_PER_S = 25
 PHASE_PER_S = 2 * np.pi * 0.95
@@ -23,7 +21,8 @@ class Stand:
     """One figure in an image: the person, where it stands and how.
 
     ``foot``: (x, y) pixels of the image. ``unit``: pixels per metre. ``yaw``: radians, 0 faces the camera.
-    ``stretch``: width over height of its pixels, for boxes are brought to one shape. ``nearer``: metres in front of the main figure. ``pose``: values of :class:`Pose` in order.
+    ``stretch``: width over height of its pixels, for boxes are brought to one shape.
+    ``nearer``: metres in front of the main figure. ``pose``: values of Pose in order.
     """
 
     person: Person
@@ -43,7 +42,10 @@ class Shot:
         camid: camera. frame: on the cameras' common clock. box: number of the detection in its frame.
         stands: the figures, the main one first; empty for a detection of nothing.
         area: (left, top, right, bottom) of the image in the camera's picture.
-        look: light and colour. native: pixels of the camera along the image's height. motion: blur across, pixels.
+        look: light and colour. sunlight: brightness of the place where the person stands. native: pixels of the
+            camera along the image's height.
+        blur: factor on the camera's defocus, and motion blur across in pixels. vignette: brightness gained towards the
+            lower and the right edge. seed: of the noise.
         cover: (index of a sprite, x, y of its foot in pixels of the image, factor) or None.
     """
 
@@ -53,8 +55,11 @@ class Shot:
     stands: tuple[Stand, ...]
     area: tuple[float, float, float, float]
     look: Look
+    sunlight: float
     native: float
-    motion: float
+    blur: tuple[float, float]
+    vignette: tuple[float, float]
+    seed: int
     cover: tuple[int, float, float, float] | None
 
 
@@ -111,9 +116,15 @@ def empty_shot(rng: np.random.Generator, place: tuple[Domain, Camera, int], fram
     high = 1.9 * (walk.foot_y - camera.scene.horizon) * camera.scene.zoom * rng.uniform(0.4, 1.3)
     wide, foot = high * size[1] / size[0], walk.foot_y + rng.normal(0, 0.2 * high)
     area = (walk.foot_x - wide / 2, foot - high, walk.foot_x + wide / 2, foot)
-    look = mixed(camera.look, draw_look(rng, domain), domain.per_image)
+    look = _look(rng, domain, camera)
     thing = _cover(rng, camera, size, 0.7)
-    return Shot(camid, frame, 1, (), area, look, _native(camera, walk.foot_y), 0.0, thing)
+    native, seed = _native(camera, walk.foot_y), int(rng.integers(2**31))
+    return Shot(camid, frame, 1, (), area, look, 1.0, native, (1.0, 0.0), (0.0, 0.0), seed, thing)
+
+
+def _look(rng: np.random.Generator, domain: Domain, camera: Camera) -> Look:
+    look = mixed(camera.look, draw_look(rng, domain), domain.per_image)
+    return replace(look, exposure=look.exposure * float(np.exp(rng.normal(0, 0.04))))
 
 
 def _enter(rng: np.random.Generator, camera: Camera) -> _Walk:
@@ -127,7 +138,7 @@ def _enter(rng: np.random.Generator, camera: Camera) -> _Walk:
         pace=0.1 if rng.random() < 0.08 else rng.uniform(0.7, 1.15),
         arms=(rng.uniform(0.05, 1.0) * busy[0], rng.uniform(0.05, 1.0) * busy[1]),
         speed=rng.uniform(0.9, 1.5),
-        stretch=float(np.exp(rng.normal(0.15, 0.08))),
+        stretch=float(np.exp(rng.normal(0.2, 0.08))),
     )
 
 
@@ -141,6 +152,10 @@ def _later(walk: _Walk, camera: Camera, seconds: float) -> _Walk:
         foot_y=float(np.clip(walk.foot_y + 0.35 * way * np.cos(walk.yaw), camera.scene.far, camera.scene.near)),
         phase=walk.phase + PHASE_PER_S * seconds,
     )
+
+
+def _sunlight(camera: Camera, walk: _Walk) -> float:
+    return float(camera.scene.sunlight[int(walk.foot_y), int(walk.foot_x)])
 
 
 def _native(camera: Camera, foot_y: float) -> float:
@@ -159,13 +174,13 @@ def _shot(
     frame, size, spoil = frame_size_spoil
     tall = float(person.body.height) * np.cos(camera.elevation) + 0.35 * np.sin(camera.elevation)
     wobble = rng.normal(0, domain.jitter, 4) * spoil
-    metres = tall * (1.06 + abs(wobble[0]) + wobble[1])
+    metres = tall * (1.04 + abs(wobble[0]) + wobble[1])
     unit = size[0] / metres
     foot = (size[1] * (0.5 + 1.2 * wobble[2]), size[0] * (1 - 0.05) + wobble[3] * size[0])
     stretch = walk.stretch * float(np.exp(rng.normal(0, 0.035)))
     stands = [_stand(rng, person, walk, foot, unit, stretch)]
     if rng.random() < domain.company:
-        stands.append(_companion(rng, domain, walk, stands[0], size))
+        stands.append(_companion(rng, domain, walk, stands[0]))
     ratio = (walk.foot_y - camera.scene.horizon) * camera.scene.zoom / unit
     wide = ratio / stretch
     left, top = walk.foot_x - foot[0] * wide, walk.foot_y - foot[1] * ratio
@@ -175,9 +190,12 @@ def _shot(
         box=int(rng.integers(1, 9)),
         stands=tuple(stands),
         area=(left, top, left + size[1] * wide, top + size[0] * ratio),
-        look=mixed(camera.look, draw_look(rng, domain), domain.per_image),
+        look=_look(rng, domain, camera),
+        sunlight=_sunlight(camera, walk),
         native=_native(camera, walk.foot_y),
-        motion=abs(rng.normal(0, 0.5)) * (1 + 2 * (rng.random() < 0.06)),
+        blur=(rng.uniform(0.7, 1.3), abs(rng.normal(0, 0.5)) * (1 + 2 * (rng.random() < 0.06))),
+        vignette=(rng.normal(0, 0.05), rng.normal(0, 0.05)),
+        seed=int(rng.integers(2**31)),
         cover=_cover(rng, camera, size, domain.occlusion * min(spoil, 2)),
     )
 
@@ -189,7 +207,7 @@ def _stand(
     return Stand(person, foot, unit, walk.yaw + rng.normal(0, 0.08), stretch, 0.0, pose)
 
 
-def _companion(rng: np.random.Generator, domain: Domain, walk: _Walk, main: Stand, size: tuple[int, int]) -> Stand:
+def _companion(rng: np.random.Generator, domain: Domain, walk: _Walk, main: Stand) -> Stand:
     other = sample_person(rng, domain.wardrobe)
     yaw = walk.yaw + (rng.normal(0, 0.25) if rng.random() < 0.5 else rng.uniform(-np.pi, np.pi))
     nearer = float(rng.uniform(-3.0, 0.7))
@@ -209,37 +227,3 @@ def _cover(
     index = int(draws[1] * len(camera.scene.sprites))
     place = (0.0 if draws[2] < 0.5 else 1.0) * size[1] + rng.normal(0, 0.28) * size[1]
     return index, place, size[0] * rng.uniform(1.0, 1.25), rng.uniform(0.85, 1.3)
-
-
-def figures(shots: Sequence[Shot], cameras: Sequence[Camera]) -> tuple[list[Person], Pose, Views]:
-    """All figures of some shots, the main figure of every image before the others.
-
-    Returns:
-        The person of each figure, their poses and views.
-    """
-    most = max((len(shot.stands) for shot in shots), default=0)
-    listed = [(i, shot.stands[k]) for k in range(most) for i, shot in enumerate(shots) if len(shot.stands) > k]
-    stands = [stand for _, stand in listed]
-    pose = Pose(*np.array([stand.pose for stand in stands], np.float32).T)
-    pitch = np.array([cameras[shots[index].camid].elevation for index, _ in listed])
-    views = Views(
-        image=np.array([index for index, _ in listed], np.int32),
-        rotation=rotation(
-            np.array([stand.yaw for stand in stands]), pitch, np.array([stand.stretch for stand in stands])
-        ),
-        scale=np.array([stand.unit for stand in stands], np.float32),
-        foot_px=np.array([stand.foot for stand in stands], np.float32),
-        depth_px=np.array([stand.nearer * stand.unit for stand in stands], np.float32),
-    )
-    return [stand.person for stand in stands], pose, views
-
-
-def rotation(yaw: Floats, elevation: Floats, stretch: Floats) -> Floats:
-    """Person to view: turned by ``yaw`` (0 faces the camera), seen from ``elevation`` above, stretched, [F, 3, 3]."""
-    c, s, zero, one = np.cos(yaw), np.sin(yaw), np.zeros_like(yaw), np.ones_like(yaw)
-    turn = np.stack([c, zero, s, zero, one, zero, -s, zero, c], axis=1).reshape(-1, 3, 3)
-    c, s = np.cos(elevation), np.sin(elevation)
-    tilt = np.stack([one, zero, zero, zero, c, -s, zero, s, c], axis=1).reshape(-1, 3, 3)
-    whole = tilt @ turn
-    whole[:, 0] *= stretch[:, None]
-    return np.asarray(whole, np.float32)

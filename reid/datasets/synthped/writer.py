@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,46 +14,66 @@ from PIL import Image
 from reid.datasets._market_form import FOLDERS
 from reid.datasets.synthped.domains import DOMAINS, Domain
 from reid.datasets.synthped.network import Camera, install
-from reid.datasets.synthped.people import sample_person
-from reid.datasets.synthped.photograph import photograph
+from reid.datasets.synthped.photograph import Photographs, photograph
 from reid.datasets.synthped.views import FRAMES_PER_S, SHOT_SPAN_S, Shot, empty_shot, tracklet
+from reid.datasets.synthped.wardrobe import sample_person
+from reid.progress import Progress
 
 _CAMERA, _TRAIN, _TEST, _DISTRACTOR, _JUNK = range(5)
+_BATCH = 12
 
 
 class Plan(Protocol):
     """How much to draw; see :class:`reid.datasets.synthped.Config`."""
 
     @property
-    def domain(self) -> str: ...
+    def domain(self) -> str:
+        """A key of DOMAINS."""
+
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """Draws everything."""
+
     @property
-    def num_cameras(self) -> int: ...
+    def num_cameras(self) -> int:
+        """2 or more."""
+
     @property
-    def num_train_pids(self) -> int: ...
+    def num_train_pids(self) -> int:
+        """Identities of the training split."""
+
     @property
-    def num_test_pids(self) -> int: ...
+    def num_test_pids(self) -> int:
+        """Identities of query and gallery."""
+
     @property
-    def images_per_camera(self) -> int: ...
+    def images_per_camera(self) -> int:
+        """Images of a person in one camera."""
+
     @property
-    def queries_per_pid(self) -> int: ...
+    def queries_per_pid(self) -> int:
+        """Cameras of which the first image is a query."""
+
     @property
-    def num_distractors(self) -> int: ...
+    def num_distractors(self) -> int:
+        """Strangers and empty boxes."""
+
     @property
-    def num_junk(self) -> int: ...
+    def num_junk(self) -> int:
+        """Badly placed boxes."""
+
     @property
-    def image_size(self) -> tuple[int, int]: ...
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One person, distractor or junk box: the plans of its images, the split of each, and its random numbers."""
+    """One person, distractor or junk box: the plans of its images, and the split of each."""
 
     shots: Sequence[Shot]
     splits: Sequence[str]
     pid: int
-    rng: np.random.Generator
 
 
 def stream(plan: Plan, *key: int) -> np.random.Generator:
@@ -66,13 +86,13 @@ def install_cameras(plan: Plan) -> list[Camera]:
     return [install(stream(plan, _CAMERA, index), DOMAINS[plan.domain]) for index in range(plan.num_cameras)]
 
 
-def draw_set(plan: Plan, folder: Path, drawn: Callable[[int], None]) -> dict[str, int]:
+def draw_set(plan: Plan, folder: Path, progress: Progress) -> dict[str, int]:
     """Draw all images of a data set.
 
     Args:
         plan: how much.
         folder: an empty folder; it gets the three folders of Market-1501.
-        drawn: told after every person how many images were written.
+        progress: where to report.
 
     Returns:
         split -> number of images, junk included.
@@ -81,13 +101,27 @@ def draw_set(plan: Plan, folder: Path, drawn: Callable[[int], None]) -> dict[str
     counts = dict.fromkeys(FOLDERS, 0)
     for name in FOLDERS.values():
         (folder / name).mkdir()
-    for job in jobs(plan, cameras):
-        photos = photograph(job.shots, cameras, plan.image_size, job.rng)
-        for shot, split, image in zip(job.shots, job.splits, photos.image, strict=True):
-            _save(image, folder / FOLDERS[split] / file_name(job.pid, shot), cameras[shot.camid].quality)
-            counts[split] += 1
-        drawn(len(job.shots))
+    total = sum(len(job.shots) for job in jobs(plan, cameras))  # planning takes a hundredth of the time of drawing
+    with progress.bar(f"drawing {plan.domain}", total, "images") as bar:
+        for batch in _batches(jobs(plan, cameras)):
+            photos = photograph([shot for shot, _, _ in batch], cameras, plan.image_size)
+            for (shot, split, pid), image in zip(batch, photos.image, strict=True):
+                _save(image, folder / FOLDERS[split] / file_name(pid, shot), cameras[shot.camid].quality)
+                counts[split] += 1
+            bar.advance(len(batch))
     return counts
+
+
+def _batches(planned: Iterable[Job]) -> Iterator[list[tuple[Shot, str, int]]]:
+    """(plan, split, pid) of the images, in groups that are drawn together for speed; no image depends on its group."""
+    batch: list[tuple[Shot, str, int]] = []
+    for job in planned:
+        batch += [(shot, split, job.pid) for shot, split in zip(job.shots, job.splits, strict=True)]
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def file_name(pid: int, shot: Shot) -> str:
@@ -112,6 +146,22 @@ def jobs(plan: Plan, cameras: Sequence[Camera]) -> Iterator[Job]:
         yield _stray(plan, cameras, _JUNK, index)
 
 
+def render(plan: Plan, index: int, *, train: bool = True) -> Photographs:
+    """The images of one person of a data set, before JPEG, with their true surface points.
+
+    Args:
+        plan: of the data set, such as its Config.
+        index: of the person in its split, from 0.
+        train: the training split, or else query and gallery.
+
+    Returns:
+        The person's N images in the order of time, first camera first, with part, uv and albedo.
+    """
+    cameras = install_cameras(plan)
+    job = _person(plan, cameras, _TRAIN if train else _TEST, index)
+    return photograph(job.shots, cameras, plan.image_size)
+
+
 def person_pid(split: int, index: int) -> int:
     """Odd numbers for training, even ones for testing, so that neither depends on how many the other has."""
     return 2 * index + (1 if split == _TRAIN else 2)
@@ -130,12 +180,12 @@ def _person(plan: Plan, cameras: Sequence[Camera], split: int, index: int) -> Jo
         shots += taken
         rest = "train" if split == _TRAIN else "gallery"
         splits += ["query" if rest == "gallery" and visit < plan.queries_per_pid else rest] + [rest] * (len(taken) - 1)
-    return Job(shots, splits, person_pid(split, index), rng)
+    return Job(shots, splits, person_pid(split, index))
 
 
 def _route(rng: np.random.Generator, plan: Plan) -> list[int]:
     """The cameras a person passes, in order: all of them, or all but one."""
-    order = rng.permutation(plan.num_cameras).tolist()
+    order: list[int] = rng.permutation(plan.num_cameras).tolist()
     missed = plan.num_cameras > 2 and rng.random() < 0.4
     return order[1:] if missed else order
 
@@ -154,4 +204,4 @@ def _stray(plan: Plan, cameras: Sequence[Camera], kind: int, index: int) -> Job:
         spoil = 1.0 if kind == _DISTRACTOR else 4.0
         shots = tracklet(rng, sample_person(rng, domain.wardrobe), place, (frame, 1), plan.image_size, spoil=spoil)
     shots = [replace(shot, box=1 + index // 1000) for shot in shots]
-    return Job(shots, ["gallery"], 0 if kind == _DISTRACTOR else -1, rng)
+    return Job(shots, ["gallery"], 0 if kind == _DISTRACTOR else -1)

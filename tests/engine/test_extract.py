@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from reid.engine.extract import Extraction, extract
+from reid.errors import ImageError
+from reid.experiment import resolve
+from reid.train import fresh_model
+from reid.types import ImageRecord, ImageState
+
+
+@pytest.fixture
+def model(tiny):
+    return fresh_model(resolve(tiny, "a test"))
+
+
+@pytest.fixture
+def records(drawn_root):
+    return [ImageRecord(path, pid=0) for path in sorted((drawn_root / "market" / "query").iterdir())[:7]]
+
+
+def extracted(model, records, **how):
+    return ImageState.cat(list(extract(model, records, Extraction(**{"num_workers": 0, **how}))))
+
+
+def test_states_are_those_of_encode_in_storage_dtype(model, records):
+    model.train()
+    states = list(extract(model, records, Extraction(batch_size=3, num_workers=0)))
+    assert [len(state) for state in states] == [3, 3, 1]
+    assert not model.training
+    expected = model.encode([record.path for record in records]).stored()
+    found = ImageState.cat(states)
+    for name in expected.tensors:
+        assert found[name].dtype == expected[name].dtype
+        assert not found[name].requires_grad
+        torch.testing.assert_close(found[name], expected[name], atol=1e-2, rtol=1e-2)
+
+
+def test_workers_change_nothing(model, records):
+    one, two = extracted(model, records), extracted(model, records, num_workers=2)
+    assert all(torch.equal(one[name], two[name]) for name in one.tensors)
+
+
+def test_bf16_is_near_and_not_the_same(model, records):
+    one, two = extracted(model, records), extracted(model, records, precision="bf16")
+    name = next(iter(one.tensors))
+    spread = one[name].float().std()
+    error = (one[name].float() - two[name].float()).abs().max()
+    assert 0 < error < 0.2 * spread
+
+
+def test_a_truncated_image_is_named(model, records, tmp_path):
+    half = tmp_path / "half.jpg"
+    half.write_bytes(records[0].path.read_bytes()[:300])
+    for num_workers in (0, 2):
+        with pytest.raises(ImageError, match=r"half\.jpg"):
+            extracted(model, [*records, ImageRecord(half, pid=0)], num_workers=num_workers)

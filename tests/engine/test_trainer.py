@@ -1,0 +1,123 @@
+"""The trainer's own bookkeeping; whole trainings are in tests/test_train.py."""
+
+import json
+
+import pytest
+
+from reid.build import build_loss, build_sampler
+from reid.data.transforms import AugmentConfig, TrainTransform
+from reid.engine import trainer as module
+from reid.engine.checkpoint import latest, load_checkpoint
+from reid.engine.log import TrainingLog
+from reid.engine.optimizer import OptimizerConfig
+from reid.engine.schedule import ConstantConfig, StepConfig, build_schedule
+from reid.engine.tally import Clock
+from reid.engine.tasks.block import BlockTask
+from reid.engine.trainer import Stage, Trainer, TrainingSet
+from reid.errors import CheckpointError, StorageError
+from reid.experiment import resolve
+from reid.losses._base import LossSpec
+from reid.progress import Silent
+from reid.train import fresh_model
+from reid.types import ImageRecord
+
+
+@pytest.fixture
+def data(drawn_root):
+    paths = sorted((drawn_root / "market" / "bounding_box_train").iterdir())
+    return TrainingSet([ImageRecord(path, pid=0) for path in paths], [n // 4 for n in range(len(paths))])
+
+
+@pytest.fixture
+def make(tiny, data, tmp_path):
+    """A trainer and its clock."""
+
+    def build(schedule=None, **changes):
+        model = fresh_model(resolve(tiny, "a test"))
+        stage = Stage(
+            task=BlockTask(model, build_loss({"name": "pairwise"}, LossSpec(10, None))),
+            sampler=build_sampler({"name": "pk", "num_pids": 4, "num_images": 2}, list(data.labels), 0),
+            transform=TrainTransform(AugmentConfig(), (64, 32)),
+            optimizer=OptimizerConfig(lr=0.01),
+            schedule=build_schedule(schedule or ConstantConfig(), 2),
+        )
+        clock = Clock()
+        options = {"seed": 0, "num_workers": 0, "checkpoints_kept": 2, "progress": Silent(), **changes}
+        log = TrainingLog(tmp_path / "run")
+        return Trainer(stage, data, clock=clock, checkpoints=tmp_path / "checkpoints", log=log, **options), clock
+
+    return build
+
+
+class Recording:
+    """Progress that keeps what it is told."""
+
+    def __init__(self):
+        self.bars, self.facts = [], []
+
+    def bar(self, label, total, unit):
+        self.bars.append((label, total, unit))
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, count=1, **facts):
+        self.facts.append(facts)
+
+
+def test_the_clock_counts(make, tmp_path):
+    trainer, clock = make()
+    trainer.fit()
+    assert (clock.stage_epoch, clock.epoch, clock.step, clock.images, clock.stage_done) == (2, 2, 6, 48, True)
+    assert clock.seconds > 0
+    assert load_checkpoint(latest(tmp_path / "checkpoints")).facts["clock"]["step"] == 6
+
+
+def test_the_bar_knows_the_steps_and_shows_how_it_goes(make):
+    progress = Recording()
+    trainer, _ = make(progress=progress)
+    trainer.fit()
+    assert progress.bars == [("train", 6, "step")]
+    assert len(progress.facts) == 6
+    assert progress.facts[-1].keys() == {"epoch", "loss", "accuracy", "images_per_s"}
+    assert [facts["epoch"] for facts in progress.facts] == [1, 1, 1, 2, 2, 2]
+
+
+def test_the_log_has_the_rates_of_the_schedule(make, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "LOG_EVERY", 1)
+    trainer, _ = make(StepConfig(step_epochs=1, gamma=0.5, warmup_epochs=1))
+    trainer.fit()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if line["event"] == "step"]
+    assert rates == pytest.approx([0, 0.01 / 3, 0.02 / 3, 0.005, 0.005, 0.005])
+    assert [line["epoch"] for line in lines] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert all(line["stage"] == 0 for line in lines)
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(make, monkeypatch, tmp_path, files_below):
+    trainer, _ = make()
+    save = module.save_checkpoint
+
+    def once(folder, checkpoint):
+        if folder.name == "epoch_2":
+            raise StorageError(f"{folder}: no space")
+        save(folder, checkpoint)
+
+    monkeypatch.setattr(module, "save_checkpoint", once)
+    with pytest.raises(StorageError):
+        trainer.fit()
+    assert {name.split("/")[0] for name in files_below(tmp_path / "checkpoints")} == {"epoch_1"}
+
+
+def test_a_checkpoint_of_another_loss_is_refused(make, tmp_path, tiny, data):
+    make()[0].fit()
+    checkpoint = load_checkpoint(latest(tmp_path / "checkpoints"))
+    tiny["matcher"] = {"name": "embedding", "stride": 8}
+    trainer, _ = make()
+    trainer._stage.task.loss = build_loss({"name": "identity_triplet"}, LossSpec(10, 128))
+    with pytest.raises(CheckpointError, match=r"the loss in state\.safetensors: .*missing \(classifier\.weight\)"):
+        trainer.resume(checkpoint)

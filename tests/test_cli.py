@@ -1,0 +1,225 @@
+import json
+import re
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from reid import cli
+from reid.cli import app
+from reid.engine.checkpoint import saved_epochs
+from reid.protocols._base import Protocol, Transfer
+
+MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
+
+
+@pytest.fixture
+def untrained(tiny):
+    """An experiment that takes no time."""
+    return {**tiny, "title": "untrained", "stage": []}
+
+
+@pytest.fixture
+def folder_set(data_root):
+    """A data set whose people are all in two cameras, as a CSV."""
+    images = sorted((data_root / "market" / "query").glob("*.jpg"))
+    lines = [f"{path},{path.name[:4]},{path.name[6]},query" for path in images]
+    lines += [f"{path},{path.name[:4]},{path.name[6]},gallery" for path in images]
+    (data_root / "mine.csv").write_text("path,pid,camid,split\n" + "\n".join(lines) + "\n")
+    return {"name": "folder", "root": "mine.csv"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "data"]),
+        (["run"], ["Train, test and report", "--out", "--set", "--data", "--device", "--resume", "--protocol"]),
+        (["train"], ["without testing", "--resume", "--workers"]),
+        (["evaluate"], ["Test the model of a run", "--data"]),
+        (["table"], ["beside the published numbers"]),
+        (["data"], ["list", "check", "make"]),
+        (["data", "list"], ["List all data sets"]),
+        (["data", "check"], ["published counts", "--deep", "--root"]),
+        (["data", "make"], ["Draw or convert"]),
+    ],
+)
+def test_help_says_what_a_verb_does(verb, words):
+    result = CliRunner().invoke(app, [*verb, "--help"])
+    assert result.exit_code == 0
+    text = " ".join(result.output.split())
+    for word in words:
+        assert word in text
+
+
+def test_run_is_the_main_job(reid, toml, tiny, drawn_root, tmp_path):
+    out = tmp_path / "out"
+    code, shown, _ = reid("run", toml(tiny), "--data", drawn_root, "--out", out, "--device", "cpu", "--workers", 0)
+    assert code == 0
+    row = next(line for line in shown.splitlines() if line.startswith("| market1501"))
+    assert "transmatcher" in row
+    assert "counts unchecked" in row
+    assert shown.rstrip().endswith(f"results, pictures and the trained model: {out}")
+    assert {path.name for path in out.iterdir()} == {
+        "checkpoints",
+        "config.toml",
+        "environment.json",
+        "events",
+        "figures",
+        "log.jsonl",
+        "results.json",
+    }
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_run_takes_the_next_free_folder(reid, toml, untrained, drawn_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REID_DATA", str(drawn_root))
+    for name in ("tiny", "tiny_2"):
+        code, shown, _ = reid("run", toml(untrained), "--workers", 0)
+        assert code == 0
+        assert shown.rstrip().endswith(f"runs/{name}")
+        assert (tmp_path / "runs" / name / "results.json").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_several_experiments_are_compared(reid, toml, tiny, untrained, drawn_root, tmp_path):
+    files = toml(tiny, "first.toml"), toml(untrained, "second.toml")
+    code, shown, _ = reid("run", *files, "--data", drawn_root, "--out", tmp_path / "out", "--workers", 0)
+    assert code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"first", "second"}
+    assert re.search(r"\| market1501 +\| tiny +\| untrained +\| [+-]\d+\.\d \(", shown)
+    assert shown.count("the trained model:") == 2
+
+
+def test_all_experiments_are_looked_at_before_the_first_is_trained(reid, toml, tiny, drawn_root, tmp_path):
+    bad = toml({**tiny, "matcher": {"name": "transmatchr"}}, "bad.toml")
+    code, _, error = reid("run", toml(tiny), bad, "--data", drawn_root, "--out", tmp_path / "out")
+    assert (code, list(tmp_path.glob("out/**"))) == (2, [])
+    assert "bad.toml [matcher]: no matcher named 'transmatchr'. Did you mean 'transmatcher'?" in error
+    (tmp_path / "out" / "other").mkdir(parents=True)
+    (tmp_path / "out" / "other" / "config.toml").write_text("")
+    code, _, error = reid("run", toml(tiny), toml(tiny, "other.toml"), "--data", drawn_root, "--out", tmp_path / "out")
+    assert code == 2
+    assert "holds a run already" in error
+    assert not (tmp_path / "out" / "tiny" / "log.jsonl").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_protocol_repeats_the_experiment(reid, toml, untrained, data_root, folder_set, tmp_path, monkeypatch):
+    transfers = tuple(Transfer((MARKET,), (target,)) for target in (MARKET, folder_set))
+    monkeypatch.setattr(cli, "find_protocol", lambda name: Protocol(name, "two", "ours", transfers))
+    code, shown, _ = reid(
+        "run", toml(untrained), "--protocol", "two", "--data", data_root, "--out", tmp_path / "out", "--workers", 0
+    )
+    assert code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert all((path / "results.json").exists() for path in (tmp_path / "out").iterdir())
+    assert "folder (mine)" in shown
+
+
+def test_an_unknown_protocol(reid, toml, tiny, drawn_root):
+    code, _, error = reid("run", toml(tiny), "--protocol", "leave_one", "--data", drawn_root)
+    assert code == 2
+    assert "Did you mean 'leave_one_out" in error
+
+
+def test_train_then_evaluate_then_table(reid, toml, tiny, drawn_root, tmp_path):
+    out = tmp_path / "out"
+    code, shown, _ = reid("train", toml(tiny), "--data", drawn_root, "--out", out, "--workers", 0)
+    assert code == 0
+    assert f"trained: {out}\ntest it: reid evaluate {out}" in shown
+    assert not (out / "results.json").exists()
+    code, shown, _ = reid("evaluate", out, "--data", drawn_root, "--workers", 0)
+    assert code == 0
+    first = next(line for line in shown.splitlines() if line.startswith("| market1501"))
+    assert (out / "figures" / "cmc.png").exists()
+    shutil.copy(out / "results.json", tmp_path / "copy.json")
+    code, shown, _ = reid("table", out, tmp_path / "copy.json")
+    assert code == 0
+    assert shown.splitlines().count(first) == 2
+    assert "+0.0 (+0.0 to +0.0)" in shown
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_assignments_reach_the_run(reid, toml, tiny, drawn_root, tmp_path):
+    arguments = ["--set", "stage.0.epochs=1", "--set", "seed = 7", "--data", drawn_root, "--out", tmp_path / "out"]
+    assert reid("run", toml(tiny), *arguments, "--workers", 0)[0] == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["stamp"]["seed"], results["training"]["epochs"]) == (7, 1)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_resume_goes_on_and_leaves_a_finished_run_alone(reid, toml, tiny, drawn_root, tmp_path, files_below):
+    out = tmp_path / "out"
+    common = ["--data", drawn_root, "--out", out, "--workers", 0]
+    assert reid("train", toml(tiny), *common)[0] == 0
+    assert reid("run", toml(tiny), *common, "--resume")[0] == 0
+    before = files_below(out)
+    code, shown, _ = reid("run", toml(tiny), *common, "--resume")
+    assert (code, files_below(out) == before) == (0, True)
+    assert "| market1501" in shown
+    shutil.rmtree(out / "checkpoints" / "epoch_2")  # as if stopped before the end; the results are of another epoch
+    assert reid("run", toml(tiny), *common, "--resume")[0] == 0
+    assert saved_epochs(out / "checkpoints") == [1, 2]
+
+
+def test_data_list(reid):
+    code, shown, _ = reid("data", "list")
+    assert code == 0
+    for name in ("market1501", "msmt17", "cuhk03_np", "randperson", "clonedperson", "folder", "synthped"):
+        assert f"\n{name} " in shown
+
+
+def test_data_check_compares_counts(reid, drawn_root):
+    code, shown, _ = reid("data", "check", "market1501", "--data", drawn_root)
+    assert code == 2
+    assert "12,936" in shown
+    assert re.search(r"train +images +12,936 +40 +NO", shown)
+    code, shown, _ = reid(
+        "data", "check", "market1501", "--data", drawn_root, "--set", "expected_counts=none", "--deep"
+    )
+    assert code == 0
+    assert "Everything as it should be." in shown
+
+
+def test_data_check_finds_a_damaged_image(reid, data_root):
+    path = next((data_root / "market" / "query").iterdir())
+    path.write_bytes(path.read_bytes()[:300])
+    arguments = ["data", "check", "market1501", "--data", data_root, "--set", "expected_counts=none"]
+    assert reid(*arguments)[0] == 0
+    code, shown, _ = reid(*arguments, "--deep")
+    assert code == 2
+    assert path.name in shown
+
+
+def test_roots_are_found_from_here_or_below_the_data_root(reid, drawn_root, monkeypatch):
+    monkeypatch.chdir(drawn_root / "market")
+    rule = ["--set", "expected_counts=none"]
+    assert reid("data", "check", "market1501", "--root", ".", *rule)[0] == 0
+    assert reid("data", "check", "market1501", "--data", drawn_root, "--set", "root=market", *rule)[0] == 0
+    code, _, error = reid("data", "check", "market1501", "--root", "market", *rule)
+    assert code == 2
+    assert str(drawn_root / "market" / "market") in error
+
+
+def test_data_make_draws_synthped(reid, tmp_path):
+    sizes = ["num_train_pids=2", "num_test_pids=2", "num_distractors=1", "num_junk=1", "num_cameras=2"]
+    assignments = [argument for size in sizes for argument in ("--set", size)]
+    code, shown, _ = reid("data", "make", "synthped", "--data", tmp_path, *assignments)
+    assert code == 0
+    assert "synthped (studio)" in shown
+    assert len(list(tmp_path.glob("synthped/studio-*/bounding_box_train/*.jpg"))) > 0
+
+
+@pytest.mark.parametrize("name", ["synthpet", "market"])
+def test_an_unknown_data_set(name, reid):
+    code, _, error = reid("data", "check", name)
+    assert code == 2
+    assert "no dataset named" in error
+
+
+def test_usage_errors_end_with_2(reid, tmp_path):
+    for arguments in (["run"], ["fly"], ["train", tmp_path, "--workers", "-1"], ["table"]):
+        code, _, error = reid(*arguments)
+        assert code == 2
+        assert "Traceback" not in error

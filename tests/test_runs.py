@@ -1,0 +1,87 @@
+import json
+import re
+import subprocess
+
+import pytest
+
+from reid import runs
+from reid.errors import CheckpointError, ConfigError, StorageError
+from reid.experiment import resolve
+from reid.runs import RunFolder, commit, create_run, environment, free_run_path, resume_run
+
+
+@pytest.fixture
+def experiment(tiny):
+    return resolve(tiny, "x.toml")
+
+
+def test_a_run_remembers_its_experiment(experiment, tmp_path):
+    run = create_run(tmp_path / "a" / "run", experiment)
+    assert run.experiment() == experiment
+    assert resume_run(run.path, experiment) == run
+    assert run.path.rename(tmp_path / "moved").is_dir()
+    assert RunFolder(tmp_path / "moved").experiment() == experiment
+
+
+def test_a_run_is_not_overwritten(experiment, tmp_path, files_below):
+    create_run(tmp_path / "run", experiment)
+    before = files_below(tmp_path)
+    with pytest.raises(ConfigError, match=r"holds a run already\. Continue it with --resume"):
+        create_run(tmp_path / "run", experiment.model_copy(update={"seed": 5}))
+    assert files_below(tmp_path) == before
+
+
+def test_a_file_in_the_way(experiment, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(StorageError, match="wanted a folder for the run, found a file"):
+        create_run(tmp_path / "run", experiment)
+    with pytest.raises(StorageError, match="cannot be written"):
+        create_run(tmp_path / "run" / "below", experiment)
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_resuming_with_another_configuration_names_what_differs(experiment, tmp_path):
+    create_run(tmp_path / "run", experiment)
+    other = experiment.model_copy(update={"seed": 5, "image_size": (32, 16)})
+    with pytest.raises(ConfigError, match=r"another configuration \(image_size, seed differ\)"):
+        resume_run(tmp_path / "run", other)
+
+
+def test_resuming_nothing(experiment, tmp_path):
+    with pytest.raises(CheckpointError, match=r"wanted a run folder with config\.toml, found none"):
+        resume_run(tmp_path / "none", experiment)
+
+
+def test_free_names_are_numbered(tmp_path):
+    found = []
+    for _ in range(3):
+        path = free_run_path(tmp_path, "x")
+        path.mkdir()
+        found.append(path.name)
+    assert found == ["x", "x_2", "x_3"]
+
+
+def test_the_environment_says_versions_and_no_names(experiment, tmp_path):
+    run = create_run(tmp_path / "run", experiment)
+    found = json.loads((run.path / "environment.json").read_text())
+    assert found == environment()
+    assert found["packages"].keys() == set(runs.PACKAGES)
+    assert "/" not in json.dumps(found)
+    assert re.search(r", \d+ threads", found["machine"])
+
+
+def test_the_commit_is_gits_or_the_version(monkeypatch, tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=n", "-c", "user.email=e"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(runs, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert re.fullmatch(r"v\d+\.\d+\.\d+", commit())
+    (tmp_path / "file").write_text("1")
+    git("init")
+    git("add", "file")
+    git("commit", "-m", "one")
+    assert re.fullmatch(r"[0-9a-f]{7,}", commit())
+    (tmp_path / "file").write_text("2")
+    assert re.fullmatch(r"[0-9a-f]{7,}\+", commit())
