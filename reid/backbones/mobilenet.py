@@ -55,6 +55,8 @@ class MobileNet(Backbone):
         ConfigError, WeightsError, StorageError: see :func:`~reid.backbones._weights.load_pretrained`.
     """
 
+    config: Config
+
     def __init__(self, config: Config, *, progress: Progress | None = None, pretrained: bool = True) -> None:
         imagenet = RECORDS["mobilenet_v2"]
         normalization = normalization_of(config, imagenet)

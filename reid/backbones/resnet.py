@@ -79,6 +79,8 @@ class ResNet(Backbone):
         ConfigError, WeightsError, StorageError: see :func:`~reid.backbones._weights.load_pretrained`.
     """
 
+    config: Config
+
     def __init__(self, config: Config, *, progress: Progress | None = None, pretrained: bool = True) -> None:
         imagenet = RECORDS[f"resnet{config.depth}" + (f"_ibn_{config.ibn}" if config.ibn != "none" else "")]
         normalization = normalization_of(config, imagenet)
