@@ -124,11 +124,19 @@ def train_command(
 
 @app.command("evaluate")
 def evaluate_command(
-    run_path: RunPath, data: DataRoot = DATA_ROOT, device: Device = "", workers: Workers = None
+    run_path: RunPath,
+    data: DataRoot = DATA_ROOT,
+    assignments: Assignments = None,
+    device: Device = "",
+    workers: Workers = None,
 ) -> None:
-    """Test the model of a run on its targets; results and pictures are written anew."""
+    """Test the model of a run on its targets; results and pictures are written anew.
+
+    With --set other targets or rules can be tried, such as --set evaluation.camera_rule=false.
+    """
     folder = RunFolder(run_path)
-    result, tests = evaluate(folder, _session(data, device, workers))
+    experiment = folder.experiment(assignments or ())
+    result, tests = evaluate(folder, _session(data, device, workers), experiment)
     draw_pictures(folder, result, tests)
     typer.echo("\n" + table([result], read_published(PUBLISHED)))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from reid.build import build_dataset
 from reid.data.holdout import hold_out
 from reid.datasets._base import DataSet
 from reid.engine.trainer import TrainingSet
-from reid.errors import DatasetError
+from reid.errors import ConfigError, DatasetError
 from reid.experiment import Experiment, Table
 from reid.protocols._leaks import refuse_leaks
 from reid.runs import Session
@@ -77,6 +78,7 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     """Open all sources and targets of an experiment.
 
     Raises:
+        ConfigError: two targets have the same label.
         DatasetError: a data set is missing or incomplete, or a target has no query or gallery images.
         SamplingError: too few identities would be left to train on.
         ProtocolError: a target image or identity is trained on.
@@ -86,6 +88,7 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     held = hold_out(records, experiment.validation_pids, experiment.seed)
     opened = [_open(table, session) for table in experiment.target]
     targets = [_target(data.label, data.query, data.gallery, checked=data.counts_checked) for data in opened]
+    _refuse_namesakes(target.label for target in targets)
     for target in targets:
         refuse_leaks(records, [*target.query, *target.gallery])
     checked = all(source.counts_checked for source in sources)
@@ -95,7 +98,15 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
 
 
 def _open(table: Table, session: Session) -> DataSet:
-    return build_dataset(table, session.data_root, session.progress).load(session.data_root)
+    dataset = build_dataset(table, session.data_root, session.progress)
+    data = dataset.load(session.data_root)
+    return data if dataset.config.label is None else replace(data, label=dataset.config.label)
+
+
+def _refuse_namesakes(labels: Iterable[str]) -> None:
+    twice = [label for label, number in Counter(labels).items() if number > 1]
+    if twice:
+        raise ConfigError(f"[[target]]: found two targets named {twice[0]!r}. Give one of them a label of its own.")
 
 
 def _target(label: str, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, checked: bool) -> Target:

@@ -46,13 +46,18 @@ class Test:
     result: TargetResult
 
 
-def evaluate(run: RunFolder, session: Session) -> tuple[RunResult, list[Test]]:
-    """Test the last checkpoint of ``run`` on the targets of its experiment and write ``results.json``.
+def evaluate(run: RunFolder, session: Session, experiment: Experiment | None = None) -> tuple[RunResult, list[Test]]:
+    """Test the last checkpoint of ``run`` and write ``results.json``.
+
+    Args:
+        run: the run.
+        session: where and with what.
+        experiment: None: the run's own; else one with other targets or other rules of evaluation.
 
     Raises:
         ReidError: the run has no checkpoint, a target is missing, or it was trained on.
     """
-    experiment = run.experiment()
+    experiment = experiment or run.experiment()
     domains = open_domains(experiment, session)
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import count
@@ -73,8 +74,8 @@ class RunFolder:
         """Folder of the pictures."""
         return self.path / "figures"
 
-    def experiment(self) -> Experiment:
-        """The experiment that was run.
+    def experiment(self, assignments: Sequence[str] = ()) -> Experiment:
+        """The experiment that was run, with ``--set`` assignments applied.
 
         Raises:
             CheckpointError: the folder is no run folder.
@@ -83,7 +84,7 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path}: wanted a run folder with config.toml, found none. See 'reid run --help'."
             )
-        return read_experiment(self.config)
+        return read_experiment(self.config, assignments)
 
 
 def create_run(path: Path, experiment: Experiment) -> RunFolder:

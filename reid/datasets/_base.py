@@ -21,6 +21,7 @@ class DatasetConfig(Config):
     """Keys every data set's table accepts, besides its own."""
 
     root: Path | None = Field(None, description="the set's own folder; default: a known name under the data root")
+    label: str | None = Field(None, description="name in results, such as of a subset; default: the set's own")
     expected_counts: Literal["published", "none"] = Field(
         "published", description="'none' opens a subset or a changed copy, and the result says 'counts unchecked'"
     )

@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import Field
-
 from reid.config import nearest
 from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig, DatasetInfo
 from reid.datasets._counts import checked
@@ -24,13 +22,13 @@ ROLES: dict[str, Role] = {"person": "person", "distractor": "distractor", "junk"
 
 
 class Config(DatasetConfig):
-    """Table of a folder or CSV of one's own; ``root`` is required and may name a ``.csv`` file."""
+    """Table of a folder or CSV of one's own.
+
+    ``root`` is required and may name a ``.csv`` file. ``label`` is by default root's name; sets of the same label
+    share their identities.
+    """
 
     name: Literal["folder"] = "folder"
-    label: str | None = Field(
-        None,
-        description="name in results, by default that of root; sets of the same label share their identities",
-    )
 
 
 class _Row(NamedTuple):
