@@ -21,7 +21,7 @@ $(INSTALLED): setup.py constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/reid demo
+	$(BIN)/reid run $(addprefix experiments/synthped_, transmatcher.toml embedding.toml untrained.toml)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2

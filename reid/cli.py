@@ -17,11 +17,12 @@ from reid.datasets._base import DatasetConfig
 from reid.datasets._checks import CheckReport, check
 from reid.errors import ConfigError, ReidError
 from reid.evaluate import evaluate, finished
-from reid.evaluation.results import read_results
+from reid.evaluation.results import read_results, write_results
 from reid.experiment import Experiment, on_transfer, read_experiment
 from reid.pictures import draw_pictures
 from reid.progress import Terminal
 from reid.report.margins import margins
+from reid.report.summary import summary
 from reid.report.table import read_published, table
 from reid.runs import CHECKOUT, RunFolder, Session, create_run, free_run_path, resume_run
 from reid.train import train
@@ -62,6 +63,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --
 
 DATA_ROOT = CHECKOUT / "datasets"
 PUBLISHED = CHECKOUT / "experiments" / "published.toml"
+RECORDED = CHECKOUT / "experiments" / "results"
 RUNS = Path("runs")
 
 
@@ -142,12 +144,27 @@ def evaluate_command(
 
 
 @app.command("table")
-def table_command(runs: RunPaths) -> None:
-    """Print the results of runs beside the published numbers."""
+def table_command(
+    runs: RunPaths,
+    mean: Annotated[bool, typer.Option("--mean", help="One row for runs that differ by their seed only.")] = False,
+) -> None:
+    """Print the results of runs beside the published numbers, and how far the first is ahead of the others."""
     results = [read_results(path) for path in runs]
+    if mean:
+        typer.echo(summary(results))
+        return
     typer.echo(table(results, read_published(PUBLISHED)))
     if len(results) > 1:
         typer.echo("\n" + margins(results))
+
+
+@app.command("record")
+def record_command(runs: RunPaths) -> None:
+    """Keep the results of runs beside the experiments, in experiments/results/RUN.json, without per-query data."""
+    for path in runs:
+        target = RECORDED / f"{path.stem if path.is_file() else path.resolve().name}.json"
+        write_results(target, read_results(path).without_per_query())
+        typer.echo(f"recorded: {target}")
 
 
 @data_app.command("list")

@@ -32,7 +32,7 @@ def folder_set(data_root):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "data"]),
+        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "data"]),
         (["run"], ["Train, test and report", "--out", "--set", "--data", "--device", "--resume", "--protocol"]),
         (["train"], ["without testing", "--resume", "--workers"]),
         (["evaluate"], ["Test the model of a run", "--data"]),
@@ -223,3 +223,37 @@ def test_usage_errors_end_with_2(reid, tmp_path):
         code, _, error = reid(*arguments)
         assert code == 2
         assert "Traceback" not in error
+
+
+def test_evaluate_with_another_rule(reid, toml, untrained, drawn_root, tmp_path):
+    run = tmp_path / "run"
+    assert reid("train", toml(untrained), "--out", run, "--data", drawn_root)[0] == 0
+    code, out, _ = reid("evaluate", run, "--data", drawn_root, "--set", "evaluation.camera_rule=false")
+    assert code == 0
+    assert "camera rule off" in out
+
+
+def test_record_keeps_results_without_ranks_and_table_averages_them(
+    reid, toml, untrained, drawn_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cli, "RECORDED", tmp_path / "kept")
+    for seed in (0, 1):
+        arguments = ("--out", tmp_path / f"run_seed{seed}", "--data", drawn_root, "--set", f"seed={seed}")
+        assert reid("run", toml(untrained), *arguments)[0] == 0
+    assert reid("record", tmp_path / "run_seed0", tmp_path / "run_seed1")[0] == 0
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert [path.name for path in kept] == ["run_seed0.json", "run_seed1.json"]
+    assert all(json.loads(path.read_text())["targets"][0]["per_query"] is None for path in kept)
+    code, out, _ = reid("table", "--mean", *kept)
+    assert code == 0
+    assert "0, 1" in out
+
+
+def test_two_targets_of_one_name_are_refused(reid, toml, untrained, drawn_root, tmp_path):
+    code, _, err = reid("run", toml({**untrained, "target": [MARKET, MARKET]}), "--data", drawn_root)
+    assert code == 2
+    assert "label" in err
+    labelled = [MARKET, {**MARKET, "label": "again"}]
+    code, out, _ = reid("run", toml({**untrained, "target": labelled}), "--data", drawn_root, "--out", tmp_path / "run")
+    assert code == 0
+    assert "again" in out

@@ -1,0 +1,63 @@
+"""Runs that differ by their seed only, as one row: mean and standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tabulate import tabulate
+
+from reid.evaluation.results import RunResult, TargetResult
+from reid.report.table import protocol
+
+HEADERS = ("Train", "Test", "Method", "Seeds", "Rank-1", "mAP", "Images seen", "Hours", "AP rule", "Protocol", "Commit")
+
+
+def summary(results: Sequence[RunResult]) -> str:
+    """Lay out results as a GitHub table in percent, one row for all seeds of a training and a test.
+
+    Args:
+        results: runs; two belong together if they have the same title and everything in their stamp but seed and
+            commit agrees. Rows stand in the order of the tests, then of ``results``.
+
+    Returns:
+        the table as text, without a closing newline. A deviation is that of the seeds (n - 1 in the denominator).
+    """
+    groups: dict[tuple[str, ...], list[tuple[RunResult, TargetResult]]] = {}
+    for result in results:
+        for target in result.targets:
+            groups.setdefault(_key(result, target), []).append((result, target))
+    places = {key: (key[:2], number) for number, key in enumerate(groups)}
+    first = {pair: number for number, (pair, _) in reversed(list(enumerate(places.values())))}
+    ordered = sorted(groups, key=lambda key: (first[key[:2]], places[key][1]))
+    rows = [_row(groups[key]) for key in ordered]
+    return tabulate(rows, HEADERS, "github", disable_numparse=True)
+
+
+def _key(result: RunResult, target: TargetResult) -> tuple[str, ...]:
+    stamp = result.stamp.model_dump_json(exclude={"seed", "commit"})
+    return result.stamp.trained_on, target.target, result.title, stamp
+
+
+def _row(group: Sequence[tuple[RunResult, TargetResult]]) -> tuple[str, ...]:
+    result, target = group[0]
+    rule = result.stamp.ap_rule
+    trainings = [run.training for run, _ in group if run.training is not None]
+    return (
+        result.stamp.trained_on,
+        target.target,
+        result.stamp.method,
+        ", ".join(str(run.stamp.seed) for run, _ in group),
+        _spread([entry.rank1 for _, entry in group]),
+        _spread([entry.quoted_map(rule) for _, entry in group]),
+        f"{np.mean([training.images_seen for training in trainings]):,.0f}" if trainings else "-",
+        f"{np.mean([training.seconds for training in trainings]) / 3600:.2f}" if trainings else "-",
+        rule.replace("_", " "),
+        protocol(result, target),
+        ", ".join(sorted({run.stamp.commit or "-" for run, _ in group})),
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{100 * np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"

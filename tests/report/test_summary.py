@@ -1,0 +1,39 @@
+import math
+
+import pytest
+
+from reid.evaluation.results import Training
+from reid.report.summary import HEADERS, summary
+from tests.report.runs import run, target
+
+
+def rows(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
+def test_seeds_are_one_row_with_mean_and_deviation():
+    training = Training(epochs=1, steps=10, images_seen=640, seconds=1800)
+    seeds = [
+        run(target(rank1=rank1), seed=seed).model_copy(update={"training": training})
+        for seed, rank1 in enumerate([0.5, 0.6, 0.7])
+    ]
+    (row,) = rows(summary(seeds))
+    values = dict(zip(HEADERS, row, strict=True))
+    deviation = 100 * math.sqrt(((0.5 - 0.6) ** 2 + (0.7 - 0.6) ** 2) / 2)
+    assert values["Rank-1"] == f"60.0 ± {deviation:.1f}"
+    assert (values["Seeds"], values["Images seen"], values["Hours"]) == ("0, 1, 2", "640", "0.50")
+
+
+@pytest.mark.parametrize("changes", [{"matcher": "qaconv"}, {"sources": ("other",)}, {"image_size": (128, 64)}])
+def test_what_differs_in_more_than_the_seed_stays_apart(changes):
+    assert len(rows(summary([run(target()), run(target(), **changes)]))) == 2
+
+
+def test_rows_of_one_test_stand_together():
+    results = [run(target("a"), target("b")), run(target("a"), target("b"), matcher="qaconv")]
+    assert [row[1] for row in rows(summary(results))] == ["a", "a", "b", "b"]
+
+
+def test_one_run_has_no_deviation():
+    (row,) = rows(summary([run(target())]))
+    assert dict(zip(HEADERS, row, strict=True))["Rank-1"] == "50.0"
