@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from reid.data._random import generator
 from reid.errors import SamplingError
 from reid.types import ImageRecord
 
@@ -45,7 +44,7 @@ def hold_out(records: Sequence[ImageRecord], num_pids: int, seed: int) -> Holdou
             f"validation_pids = {num_pids}: wanted at least two identities left for training, found {len(persons)} in "
             "all. Hold out fewer."
         )
-    drawn = np.random.default_rng((seed, num_pids)).permutation(len(persons))[:num_pids]
+    drawn = generator(seed, "holdout").permutation(len(persons))[:num_pids]
     held = {persons[index] for index in drawn}
     train, query, gallery = [], [], []
     seen: set[tuple[Person, int | None]] = set()

@@ -125,7 +125,7 @@ class Synthped(Dataset):
 
 def _table(config: Config) -> dict[str, Any]:
     """What the images depend on."""
-    return config.model_dump(mode="json", exclude={"name", "root", "expected_counts"})
+    return config.model_dump(mode="json", exclude={"name", *DatasetConfig.model_fields})
 
 
 def _key(config: Config) -> str:

@@ -49,7 +49,7 @@ def test_first_use_draws_and_the_second_reads(root, monkeypatch):
 
 def test_another_table_is_another_folder_with_other_people(root):
     other, data = (Synthped(Config(**TINY | {"seed": seed})).load(root) for seed in (3, 0))
-    assert other.root != data.root
+    assert other.root != data.root == Synthped(Config(**TINY, label="another name")).load(root).root
     assert other.train[0].source != data.train[0].source
 
 
