@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks import metrics, pair_scoring
+from benchmarks import metrics, pair_scoring, synthped
 from reid.files import write_json
 from reid.runs import commit, machine
 
-BENCHMARKS = {"metrics": metrics.measure, "pair_scoring": pair_scoring.measure}
+BENCHMARKS = {"metrics": metrics.measure, "pair_scoring": pair_scoring.measure, "synthped": synthped.measure}
 RESULTS = Path(__file__).parent / "results"
 
 

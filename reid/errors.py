@@ -45,5 +45,9 @@ class ProtocolError(ReidError):
     """A train and test combination whose result would not be a fair one."""
 
 
+class WorkerError(ReidError):
+    """A process that loads images and ended before its work was done."""
+
+
 class StorageError(ReidError):
     """A file or folder that cannot be written: no permission, no space, in the way."""

@@ -113,11 +113,6 @@ class ImageState:
                 kept[name] = tensor.to(field_.storage) if tensor.is_floating_point() else tensor
         return ImageState(kept, {name: self.fields[name] for name in kept if name in self.fields})
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all fields together."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
-
     def split(self, size: int) -> Iterator[ImageState]:
         """Consecutive states of at most ``size`` images."""
         for start in range(0, len(self), size):

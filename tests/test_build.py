@@ -56,7 +56,8 @@ def test_a_relative_root_is_below_the_data_root(tmp_path):
 
 
 def test_sampler_and_loss_get_what_they_need():
-    assert build_sampler({"name": "pk", "num_pids": 2, "num_images": 2}, [0, 0, 1, 1], 0).batch_size == 4
+    sampler = build_sampler({"name": "pk", "num_pids": 2, "num_images": 2}, [0, 0, 1, 1], 0)
+    assert [sorted(batch) for batch in sampler.batches(0)] == [[0, 1, 2, 3]]
     with pytest.raises(SamplingError):
         build_sampler({"name": "pk", "num_pids": 3}, [0, 0, 1, 1], 0)
     loss = build_loss({"name": "identity_triplet"}, LossSpec(num_pids=5, embedding_dim=7))

@@ -20,7 +20,7 @@ LINES = [
     {"experiment"},
     {"runs"},
     {"domains"},
-    {"train", "evaluate"},
+    {"train", "evaluate", "convert"},
     {"pictures"},
     {"cli"},
     {"__main__"},

@@ -24,10 +24,16 @@ class Backbone(nn.Module, ABC):
 
     Args:
         mean, std: per channel, of images in [0, 1]; None: the weights were made without normalisation.
+
+    Attributes:
+        config: its table.
+        strides: of the maps it returns.
+        cut_off: key prefixes of layers that files of the full network have, and this one was built without.
     """
 
     config: BackboneConfig
     strides: tuple[int, ...]
+    cut_off: tuple[str, ...] = ()
     mean: Tensor | None
     std: Tensor | None
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reid.errors import WeightsError
+from reid.nn.state_dict import misfits
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -97,28 +98,11 @@ def load_matching(module: nn.Module, state: Mapping[str, Tensor], *, where: str,
     """
     wanted = module.state_dict()
     given = {key: tensor for key, tensor in state.items() if not key.startswith(tuple(ignore))}
-    problems = {
-        "missing": [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")],
-        "unexpected": [key for key in given if key not in wanted],
-        "of another shape": [
-            f"{key} {list(given[key].shape)} instead of {list(tensor.shape)}"
-            for key, tensor in wanted.items()
-            if key in given and given[key].shape != tensor.shape
-        ],
-    }
-    if any(problems.values()):
+    problems = misfits(module, given, optional=("num_batches_tracked",))
+    if problems:
         raise WeightsError(
             f"{where}: weights of another architecture: wanted the {len(wanted)} entries of"
-            f" {type(module).__name__}, found {len(given)}; {_examples(problems)}."
+            f" {type(module).__name__}, found {len(given)}; {problems}."
             " Use the architecture (name, depth, ibn) that the weights were made with."
         )
     module.load_state_dict({**wanted, **given})
-
-
-def _examples(problems: Mapping[str, Sequence[str]], num_shown: int = 3) -> str:
-    parts = []
-    for problem, keys in problems.items():
-        more = f" and {len(keys) - num_shown} more" if len(keys) > num_shown else ""
-        if keys:
-            parts.append(f"{problem}: {', '.join(keys[:num_shown])}{more}")
-    return "; ".join(parts)

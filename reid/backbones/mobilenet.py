@@ -65,11 +65,9 @@ class MobileNet(Backbone):
         self.strides = config.strides
         num_blocks = _LAST_BLOCK[max(config.strides)] + 1
         self.features = nn.Sequential(*list(models.mobilenetv2.MobileNetV2().features.children())[:num_blocks])
+        self.cut_off = (*(f"features.{block_idx}." for block_idx in range(num_blocks, _NUM_BLOCKS)), "classifier.")
         if pretrained:
-            cut_off = tuple(f"features.{block_idx}." for block_idx in range(num_blocks, _NUM_BLOCKS))
-            load_pretrained(
-                self, config, imagenet=imagenet, ignore=(*cut_off, "classifier."), progress=progress or Silent()
-            )
+            load_pretrained(self, config, imagenet=imagenet, ignore=self.cut_off, progress=progress or Silent())
 
     def feature_maps(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Stride -> map, taken behind the last block of that stride."""

@@ -94,9 +94,9 @@ class ResNet(Backbone):
         for layer in config.layer_strides:
             self.add_module(layer, _layer(config, _LAYERS.index(layer)))
         _initialise(self)
+        self.cut_off = (*(f"{layer}." for layer in _LAYERS if layer not in config.layer_strides), "fc.")
         if pretrained:
-            cut_off = tuple(f"{layer}." for layer in _LAYERS if layer not in config.layer_strides)
-            load_pretrained(self, config, imagenet=imagenet, ignore=(*cut_off, "fc."), progress=progress or Silent())
+            load_pretrained(self, config, imagenet=imagenet, ignore=self.cut_off, progress=progress or Silent())
 
     def feature_maps(self, image_BCHW: Tensor) -> dict[int, Tensor]:
         """Stride -> map; where two layers share a stride, the deeper one's.

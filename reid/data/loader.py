@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from reid.data._random import generator
 from reid.data.transforms import TestTransform, TrainTransform
-from reid.errors import ImageError, ReidError
+from reid.errors import ImageError, WorkerError
 from reid.types import ImageRecord
 
 _Keys = list[tuple[int, int]]
@@ -92,7 +92,7 @@ def train_batches(
 
     Raises:
         ImageError: an image is missing, truncated or no image.
-        ReidError: a worker process ended early.
+        WorkerError: a worker process ended early.
     """
     label_N = torch.as_tensor(labels, dtype=torch.int64)
     load = partial(_read_train, transform, seed, epoch)
@@ -116,7 +116,7 @@ def test_batches(
 
     Raises:
         ImageError: an image is missing, truncated or no image.
-        ReidError: a worker process ended early.
+        WorkerError: a worker process ended early.
     """
     positions = range(len(records))
     batches = [positions[start : start + batch_size] for start in range(0, len(records), batch_size)]
@@ -165,7 +165,7 @@ def _load(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise ReidError(_WORKER_ENDED) from error
+        raise WorkerError(_WORKER_ENDED) from error
 
 
 def _number(batches: Sequence[Sequence[int]]) -> list[_Keys]:

@@ -50,7 +50,8 @@ class DatasetInfo:
         where: where to ask for it.
         tree: the expected folders under the data root, a few lines.
         counts: variant (such as ``detected``; ``""`` where there is one only) -> split -> counts; None where
-            no counts are known, which results then state.
+            none are known beforehand.
+        counts_from: where the counts come from then; "" where there are none, which results state.
         note: anything a user must know, one or two sentences.
     """
 
@@ -61,6 +62,7 @@ class DatasetInfo:
     tree: str
     counts: Mapping[str, Mapping[str, Counts]] | None
     note: str = ""
+    counts_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class DataSet:
         name: component name, such as ``market1501``.
         label: name with its variant, as results print it, such as ``msmt17 (with val)``.
         train, query, gallery: the images; ``gallery`` holds distractors and junk too, by role.
-        counts_checked: whether the counts were compared with published ones and agreed.
+        counts_checked: whether the counts were compared with the expected ones and agreed.
         variant: key into ``info.counts``, such as ``detected``; ``""`` where there is one variant only.
         root: the folder the images were read from.
     """
@@ -99,6 +101,8 @@ class Dataset(ABC):
     """
 
     info: ClassVar[DatasetInfo]
+    fix: ClassVar[str] = "Unpack the data set again and compare with datasets/README.md"
+    """What to do where the counts differ, a sentence without its full stop."""
 
     def __init__(self, config: DatasetConfig, progress: Progress | None = None) -> None:
         self.config = config
@@ -114,6 +118,10 @@ class Dataset(ABC):
         Raises:
             DatasetError: the folder or a part of it is missing, a name cannot be read, or the counts differ.
         """
+
+    def expected(self, data: DataSet) -> Mapping[str, Counts] | None:
+        """The counts, by split, that ``data`` as opened by :meth:`load` should have; None where nobody knows them."""
+        return (self.info.counts or {}).get(data.variant)
 
 
 def count(records: Sequence[ImageRecord]) -> Counts:

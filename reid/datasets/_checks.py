@@ -12,7 +12,7 @@ from PIL import Image
 from tabulate import tabulate
 
 from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig
-from reid.datasets._counts import FIX, CountRow, count_rows, difference, likely_cause
+from reid.datasets._counts import CountRow, count_rows, difference, likely_cause, what_to_do
 from reid.datasets._listing import examples
 from reid.progress import Progress, Silent
 from reid.types import ImageRecord
@@ -33,7 +33,7 @@ class CheckReport:
 
     Attributes:
         data: the data set as it was opened, counts unchecked.
-        rows: counts per split, published and found.
+        rows: counts per split, expected and found.
         problems: what must be put right.
         notes: what is worth knowing and no fault.
     """
@@ -93,10 +93,11 @@ def check(
     progress = progress or Silent()
     dataset = dataset_class(config.model_copy(update={"expected_counts": "none"}), progress)
     data = dataset.load(data_root)
-    rows = count_rows(data, dataset.info)
+    rows = count_rows(data, dataset)
     if config.expected_counts == "none":
         rows = tuple(CountRow(row.split, None, row.found) for row in rows)
-    problems = [Problem(difference(row), likely_cause(row, data, dataset.info), FIX) for row in rows if not row.agrees]
+    fix = what_to_do(dataset)
+    problems = [Problem(difference(row), likely_cause(row, data, dataset.info), fix) for row in rows if not row.agrees]
     if deep:
         problems += _unreadable_images(data, progress)
     return CheckReport(data, rows, tuple(problems), tuple(_notes(data, rows)))
@@ -112,7 +113,7 @@ def _verdict(wanted: int | None, found: int | None) -> str:
 
 def _notes(data: DataSet, rows: Iterable[CountRow]) -> Iterable[str]:
     if all(row.wanted is None for row in rows):
-        yield "No published counts were compared; results on this set say 'counts unchecked'."
+        yield "No counts were compared; results on this set say 'counts unchecked'."
     for split in SPLITS:
         roles = [record.role for record in data.split(split)]
         for role, fate in (

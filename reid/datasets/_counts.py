@@ -1,4 +1,4 @@
-"""Comparing an opened data set with the counts that were published for it."""
+"""Comparing an opened data set with the counts it should have."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reid.datasets._base import SPLITS, Counts, DataSet, DatasetConfig, DatasetInfo, count
+from reid.datasets._base import SPLITS, Counts, DataSet, Dataset, DatasetInfo, count
 from reid.errors import DatasetError
 
 
 @dataclass(frozen=True, slots=True)
 class CountRow:
-    """One split's counts, published and found; ``wanted`` is None where nothing was published for it."""
+    """One split's counts, expected and found; ``wanted`` is None where nothing is known of it."""
 
     split: str
     wanted: Counts | None
@@ -20,7 +20,7 @@ class CountRow:
 
     @property
     def agrees(self) -> bool:
-        """Whether every published number was found."""
+        """Whether every expected number was found."""
         return all(wanted == found for _, wanted, found in self.quantities() if wanted is not None)
 
     def quantities(self) -> Iterator[tuple[str, int | None, int | None]]:
@@ -29,36 +29,38 @@ class CountRow:
             yield quantity, None if self.wanted is None else getattr(self.wanted, key), getattr(self.found, key)
 
 
-def count_rows(data: DataSet, info: DatasetInfo) -> tuple[CountRow, ...]:
-    """The published counts of ``data``'s variant beside what is there, one row a split."""
-    published = (info.counts or {}).get(data.variant, {})
-    return tuple(CountRow(split, published.get(split), count(data.split(split))) for split in SPLITS)
+def count_rows(data: DataSet, dataset: Dataset) -> tuple[CountRow, ...]:
+    """The counts that ``data`` should have beside those it has, one row a split."""
+    expected = dataset.expected(data) or {}
+    return tuple(CountRow(split, expected.get(split), count(data.split(split))) for split in SPLITS)
 
 
-def checked(data: DataSet, info: DatasetInfo, config: DatasetConfig) -> DataSet:
-    """``data``, with ``counts_checked`` as it came out.
+def checked(data: DataSet, dataset: Dataset) -> DataSet:
+    """``data`` as ``dataset`` opened it, with ``counts_checked`` as it came out.
 
     Raises:
-        DatasetError: there is no image at all, or ``config`` asks for the published counts and they differ.
+        DatasetError: there is no image at all, or the configuration asks for the expected counts and they differ.
     """
     if not (data.train or data.query or data.gallery):
         raise DatasetError(
-            f"{data.label}: wanted images in {data.root}, found none. Unpack the data set there, or correct the path."
+            f"{data.label}: wanted images in {data.root}, found none. {dataset.fix}, or correct the path."
         )
-    if config.expected_counts == "none" or not (info.counts or {}).get(data.variant):
+    if dataset.config.expected_counts == "none" or not dataset.expected(data):
         return data
-    wrong = [row for row in count_rows(data, info) if not row.agrees]
+    wrong = [row for row in count_rows(data, dataset) if not row.agrees]
     if not wrong:
         return dataclasses.replace(data, counts_checked=True)
-    lines = [f"{data.label} in {data.root}: the counts differ from the published ones."]
-    lines += [f"  {difference(row)}. {likely_cause(row, data, info)}." for row in wrong]
-    raise DatasetError("\n".join([*lines, f"  {FIX}"]))
+    lines = [f"{data.label} in {data.root}: the counts differ from the expected ones."]
+    lines += [f"  {difference(row)}. {likely_cause(row, data, dataset.info)}." for row in wrong]
+    raise DatasetError("\n".join([*lines, f"  {what_to_do(dataset)}"]))
 
 
-FIX = (
-    "Unpack the data set again and compare with datasets/README.md; for a deliberate subset or a changed copy set "
-    'expected_counts = "none" (results then say that the counts were not checked).'
-)
+def what_to_do(dataset: Dataset) -> str:
+    """How to put wrong counts right."""
+    return (
+        f"{dataset.fix}; for a deliberate subset or a changed copy set "
+        'expected_counts = "none" (results then say that the counts were not checked).'
+    )
 
 
 def difference(row: CountRow) -> str:
@@ -72,7 +74,7 @@ def difference(row: CountRow) -> str:
 def likely_cause(row: CountRow, data: DataSet, info: DatasetInfo) -> str:
     """The most likely reason why ``row`` does not agree, a sentence without its full stop."""
     if row.wanted is None:
-        return "Nothing was published to compare with"
+        return "Nothing is known to compare with"
     wanted, found = row.wanted.images, row.found.images
     other = _variant_of(row, info.counts or {}, data.variant)
     if found == 0:
@@ -83,9 +85,10 @@ def likely_cause(row: CountRow, data: DataSet, info: DatasetInfo) -> str:
         return "Every image is there twice, for example as jpg and as png"
     junk = sum(record.role == "junk" for record in data.split(row.split))
     if found < wanted:
-        counted = f" (junk is rightly not counted: {junk:,})" if junk else ""
         missing = wanted - found
-        return f"{missing / wanted:.2%} of the images are missing ({missing:,}){counted}: incomplete unpacking or copy"
+        counted = f" (junk is rightly not counted: {junk:,})" if junk else ""
+        share = f"{missing / wanted:.2%} of the images are missing ({missing:,}){counted}"
+        return f"{share}: incomplete unpacking or copy, or files were deleted"
     if found > wanted:
         return f"Too many images ({found - wanted:,}): another release, junk without its identity -1, or foreign files"
     return "The number of images is right, the names are not: identities or cameras were renumbered"

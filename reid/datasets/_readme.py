@@ -44,7 +44,7 @@ def _section(name: str, info: DatasetInfo) -> Iterator[str]:
 
 def _counts(info: DatasetInfo) -> str:
     if info.counts is None:
-        return "Counts: none published; reported as unchecked."
+        return f"Counts: {info.counts_from or 'none published; reported as unchecked'}."
     rows = [
         (variant or "-", split, *(_shown(number) for number in (counts.images, counts.pids, counts.cams)))
         for variant, splits in info.counts.items()

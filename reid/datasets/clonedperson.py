@@ -66,7 +66,7 @@ class ClonedPerson(Dataset):
         camids = _camids((name for split in names.values() for name in split), released=self.config.released_cameras)
         splits = {split: [_record(name, camids) for name in names[split]] for split in names}
         splits["train"] = [record for record in splits["train"] if record.role == "person"]
-        return checked(data_set(NAME, splits, root), self.info, self.config)
+        return checked(data_set(NAME, splits, root), self)
 
 
 def _camids(names: Iterable[SyntheticName], *, released: bool) -> Mapping[tuple[int, int], int]:

@@ -81,7 +81,7 @@ class CUHK03NP(Dataset):
             splits = all_for_training(splits)
         counted = f"{variant}, all" if self.config.train == "all" else variant
         data = data_set(NAME, splits, root, label=f"{NAME} ({counted})", variant=counted)
-        return checked(data, self.info, self.config)
+        return checked(data, self)
 
     def _convert_raw(self, data_root: Path) -> None:
         """Write the folder form beside the raw file, where there is one."""

@@ -79,7 +79,7 @@ class Folder(Dataset):
         label = self.config.label or root.resolve().stem
         splits = _records(rows, f"{NAME}:{label}")
         splits["train"] = [record for record in splits["train"] if record.role == "person"]
-        return checked(data_set(NAME, splits, root, label=f"{NAME} ({label})"), self.info, self.config)
+        return checked(data_set(NAME, splits, root, label=f"{NAME} ({label})"), self)
 
 
 def _tree(root: Path) -> Iterator[_Row]:

@@ -71,7 +71,7 @@ class Market1501(Dataset):
         data = data_set(NAME, splits, root)
         if self.config.train == "all":
             data = data_set(NAME, all_for_training(splits), root, label=f"{NAME} (all)", variant="all")
-        return checked(data, self.info, self.config)
+        return checked(data, self)
 
 
 COMPONENT = Market1501

@@ -87,7 +87,7 @@ class MSMT17(Dataset):
             splits = all_for_training(splits)
         variant = self.config.train
         data = data_set(NAME, splits, root, label=LABELS[variant], variant=variant)
-        return checked(data, self.info, self.config)
+        return checked(data, self)
 
 
 def _image_folder(root: Path, *names: str) -> Path:

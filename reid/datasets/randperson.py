@@ -57,7 +57,7 @@ class RandPerson(Dataset):
         if strange:
             raise unreadable_names(NAME, root, strange, f"identities from 0 and scenes s00 to s{len(FIRST_CAMERA) - 1}")
         splits = {"train": [_record(name) for name in names]}
-        return checked(data_set(NAME, splits, root), self.info, self.config)
+        return checked(data_set(NAME, splits, root), self)
 
 
 def _record(name: SyntheticName) -> ImageRecord:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from reid.errors import CheckpointError, StorageError
 from reid.files import atomic_folder, write_json
+from reid.nn.state_dict import misfits
 
 SCHEMA = 1
 _MODEL, _STATE, _FACTS = "model.safetensors", "state.safetensors", "state.json"
@@ -87,22 +88,12 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     """Load ``state`` into ``module``; names and shapes must agree exactly.
 
     Raises:
-        CheckpointError: they do not; the message names some that are missing, unknown or of another shape.
+        CheckpointError: they do not; the message names some that are missing, unexpected or of another shape.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    reshaped = [
-        f"{n} {found[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & found) if wanted[n] != found[n]
-    ]
-    problems = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unknown": sorted(found.keys() - wanted.keys()),
-        "of another shape": reshaped,
-    }
-    texts = [f"{len(names)} {kind} ({', '.join(names[:3])})" for kind, names in problems.items() if names]
-    if texts:
+    problems = misfits(module, state)
+    if problems:
         raise CheckpointError(
-            f"{where}: made for another architecture: {'; '.join(texts)}. Use the configuration it was trained with."
+            f"{where}: made for another architecture: {problems}. Use the configuration it was trained with."
         )
     module.load_state_dict(state)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -24,7 +24,7 @@ class Extraction:
     """
 
     batch_size: int = 64
-    num_workers: int = default_workers()
+    num_workers: int = field(default_factory=default_workers)
     precision: Precision = "float32"
 
 

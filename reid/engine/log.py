@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,29 @@ from torch.utils.tensorboard import SummaryWriter
 from reid.errors import CheckpointError, StorageError
 from reid.files import write_text
 
+Event = Mapping[str, Any]
+"""One line of the log: ``event`` (step or epoch), ``step``, and its numbers."""
+
 _CURVES = ("loss", "accuracy", "lr", "images_per_s")
+
+
+def read_log(path: Path) -> list[Event]:
+    """Read a training log.
+
+    The last line is left out where it has no newline: it was being written when the machine stopped.
+
+    Args:
+        path: ``log.jsonl`` of a run.
+
+    Raises:
+        CheckpointError: it is missing, or a line is damaged; the message has its number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"{path}: the training log cannot be read ({reason}).") from None
+    return [_event(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
 class TrainingLog:
@@ -34,8 +56,9 @@ class TrainingLog:
     def __init__(self, folder: Path, last_step: int = 0) -> None:
         self._path = folder / "log.jsonl"
         with self._writing():
-            kept = [line for number, line in enumerate(self._lines(), start=1) if self._step(line, number) <= last_step]
-            write_text(self._path, "".join(line + "\n" for line in kept))
+            events = read_log(self._path) if self._path.exists() else []
+            kept = [event for event in events if event["step"] <= last_step]
+            write_text(self._path, "".join(json.dumps(event) + "\n" for event in kept))
             self._file = self._path.open("a", encoding="utf-8")
             self._events = SummaryWriter(folder / "events", purge_step=last_step + 1 if last_step else None)
 
@@ -63,16 +86,14 @@ class TrainingLog:
                 f"{self._path}: cannot be written: {error.strerror}. Free some space, or choose another --out."
             ) from error
 
-    def _step(self, line: str, number: int) -> int:
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, TypeError, KeyError):
-            raise CheckpointError(
-                f"{self._path}:{number}: wanted a JSON object with 'step', found {line!r}. Remove the line."
-            ) from None
 
-    def _lines(self) -> list[str]:
-        if not self._path.exists():
-            return []
-        # a line that was being written when the machine stopped has no closing newline
-        return self._path.read_text(encoding="utf-8").split("\n")[:-1]
+def _event(line: str, where: str) -> Event:
+    try:
+        event = json.loads(line)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: wanted a JSON object, found: {error}. Remove the line.") from None
+    if not isinstance(event, dict) or "event" not in event or not isinstance(event.get("step"), int):
+        raise CheckpointError(
+            f"{where}: wanted a JSON object with 'event' and a whole 'step', found {line!r}. Remove the line."
+        )
+    return event

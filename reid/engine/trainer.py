@@ -115,7 +115,9 @@ class Trainer:
             TrainingError: no step of an epoch had a finite loss, or a weight is no longer finite.
             StorageError: a checkpoint cannot be written; earlier ones are intact.
         """
-        schedule = self._stage.schedule
+        schedule, note = self._stage.schedule, self._stage.sampler.note
+        if note is not None:
+            self._progress.say(note)
         remaining = schedule.num_epochs - self._clock.stage_epoch
         with self._progress.bar("train", remaining * self._stage.sampler.batches_per_epoch, "step") as bar:
             while self._clock.stage_epoch < schedule.num_epochs:

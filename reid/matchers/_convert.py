@@ -7,7 +7,7 @@ They hold ``model`` (``base.*``: a ResNet as torchvision names it; ``neck_*`` an
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reid.errors import CheckpointError
 from reid.matchers._base import Matcher
+from reid.nn.state_dict import misfits, some
 
 _PROTOTYPE = "decoder_layer."  # TransMatcher registers the layer that its decoder's layers were copied from, unused
 
@@ -76,7 +77,7 @@ def split_released(checkpoint: Any, where: str) -> ReleasedWeights:
         elif not part.startswith(_PROTOTYPE):
             matcher[part] = value
     if unknown:
-        raise CheckpointError(f"{where}: wanted only matcher.* in 'criterion', found also {_some(unknown)}.")
+        raise CheckpointError(f"{where}: wanted only matcher.* in 'criterion', found also {some(unknown)}.")
     return ReleasedWeights(backbone, matcher)
 
 
@@ -86,28 +87,10 @@ def load_matcher(matcher: Matcher, weights: Mapping[str, Tensor], where: str) ->
     Raises:
         CheckpointError: entries are missing, unexpected or of another shape; the message names some.
     """
-    own = matcher.state_dict()
-    missing, unexpected = own.keys() - weights.keys(), weights.keys() - own.keys()
-    shapes = [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & weights.keys())
-        if own[name].shape != weights[name].shape
-    ]
-    problems = [
-        f"{label}: {_some(names)}"
-        for label, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-        if names
-    ]
+    problems = misfits(matcher, weights)
     if problems:
         raise CheckpointError(
-            f"{where}: does not fit {type(matcher).__name__} as configured; {'; '.join(problems)}. "
+            f"{where}: does not fit {type(matcher).__name__} as configured; {problems}. "
             "Check dim, num_layers, feedforward and the image size."
         )
-    matcher.load_state_dict(dict(weights))
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first three names, and how many more."""
-    ordered = sorted(names)
-    rest = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    return ", ".join(ordered[:3]) + rest
+    matcher.load_state_dict(weights)

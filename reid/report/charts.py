@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle, islice, pairwise, product
 from pathlib import Path
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from reid.engine.log import Event, read_log
 from reid.errors import CheckpointError, ShapeError
 from reid.evaluation.results import RunResult, TargetResult
 from reid.report._canvas import BLUE, GREY, LINE_COLOURS, LINE_STYLES, ORANGE, literal, plain, save_png
-
-Event = Mapping[str, Any]
 
 _PANELS = {
     "loss": "Loss",
@@ -94,35 +91,10 @@ def draw_training(log: Path, path: Path, *, title: str) -> None:
     save_png(figure, path)
 
 
-def read_log(log: Path) -> list[Event]:
-    """Read a training log, one JSON object a line.
-
-    Raises:
-        CheckpointError: it is missing, or a line is damaged; the message has its number.
-    """
-    try:
-        lines = log.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CheckpointError(f"{log}: the training log cannot be read ({error.strerror}).") from None
-    return [_event(line, f"{log}:{number}") for number, line in enumerate(lines, start=1)]
-
-
 def _curve_label(result: RunResult, target: TargetResult) -> str:
     stamp = result.stamp
     numbers = f"Rank-1 {target.rank1:.1%}, mAP {target.quoted_map(stamp.ap_rule):.1%}"
     return f"{stamp.trained_on} → {target.target}, {stamp.method}, seed {stamp.seed}: {numbers}"
-
-
-def _event(line: str, where: str) -> Event:
-    try:
-        event = json.loads(line)
-    except ValueError as error:
-        raise CheckpointError(f"{where}: wanted a JSON object, found: {error}. Remove the line.") from None
-    if not isinstance(event, dict) or not {"event", "step"} <= event.keys():
-        raise CheckpointError(
-            f"{where}: wanted a JSON object with 'event' and 'step', found {line!r}. Remove the line."
-        )
-    return event
 
 
 def _curve(events: Sequence[Event], name: str) -> tuple[list[int], list[float]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from reid.data import loader
 from reid.data.loader import read_image, train_batches
 from reid.data.transforms import AugmentConfig, TrainTransform
-from reid.errors import ImageError, ReidError
+from reid.errors import ImageError, WorkerError
 from reid.types import ImageRecord
 
 SIZE = (32, 16)
@@ -141,7 +141,7 @@ def test_killed_worker_is_an_error_that_says_what_to_do(records):
     next(batches)
     (worker,) = set(multiprocessing.active_children()) - before
     worker.kill()
-    with pytest.raises(ReidError, match=r"found one that ended early\..*use fewer workers"):
+    with pytest.raises(WorkerError, match=r"found one that ended early\..*use fewer workers"):
         list(batches)
 
 

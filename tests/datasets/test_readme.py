@@ -27,3 +27,10 @@ def test_section():
     row = next(line for line in page.splitlines() if "query" in line)
     assert [cell.strip() for cell in row.strip("|").split("|")] == ["-", "query", "1,234", "5", "-"]
     assert page.endswith("\n")
+
+
+def test_counts_that_are_not_published():
+    own, none = (DatasetInfo("T", "P", "free", "here", "a/", None, counts_from=place) for place in ("in a file", ""))
+    page = readme({"a": own, "b": none})
+    assert "\nCounts: in a file.\n" in page
+    assert page.endswith("\nCounts: none published; reported as unchecked.\n")

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 
@@ -33,6 +35,11 @@ def test_states_are_those_of_encode_in_storage_dtype(model, records):
         assert found[name].dtype == expected[name].dtype
         assert not found[name].requires_grad
         torch.testing.assert_close(found[name], expected[name], atol=1e-2, rtol=1e-2)
+
+
+def test_workers_are_counted_when_they_are_needed(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    assert Extraction().num_workers == 2
 
 
 def test_workers_change_nothing(model, records):

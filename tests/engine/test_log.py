@@ -4,7 +4,7 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from reid.engine.log import TrainingLog
+from reid.engine.log import TrainingLog, read_log
 from reid.errors import CheckpointError, StorageError
 
 
@@ -44,14 +44,35 @@ def test_a_half_written_last_line_is_removed(tmp_path):
     assert steps(tmp_path) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"event": "step"}', '{"step": "one"}'])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", "3", '{"event": "step"}', '{"step": 1}', '{"event": "step", "step": "one"}']
+)
 def test_a_damaged_line_is_named(damage, tmp_path):
     write(tmp_path, [1])
     text = (tmp_path / "log.jsonl").read_text() + damage + "\n"
     (tmp_path / "log.jsonl").write_text(text)
-    with pytest.raises(CheckpointError, match=r"log\.jsonl:2: wanted a JSON object"):
-        TrainingLog(tmp_path, 5)
+    for read in (lambda: TrainingLog(tmp_path, 5), lambda: read_log(tmp_path / "log.jsonl")):
+        with pytest.raises(CheckpointError, match=r"log\.jsonl:2: wanted a JSON object"):
+            read()
     assert (tmp_path / "log.jsonl").read_text() == text
+
+
+def test_the_log_is_read_as_it_was_written(tmp_path):
+    write(tmp_path, [1, 2], lr=None, accuracy=0.1)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"event": "step", "step": 3}')
+    facts = {"epoch": 1, "lr": None, "accuracy": 0.1}
+    assert read_log(tmp_path / "log.jsonl") == [
+        {"event": "step", "step": step, "loss": float(step), **facts} for step in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\n"])
+def test_a_log_that_cannot_be_read(tmp_path, content):
+    if content is not None:
+        (tmp_path / "log.jsonl").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_log(tmp_path / "log.jsonl")
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -32,11 +32,11 @@ def data(drawn_root):
 def make(tiny, data, tmp_path):
     """A trainer and its clock."""
 
-    def build(schedule=None, **changes):
+    def build(schedule=None, *, num_images=2, **changes):
         model = fresh_model(resolve(tiny, "a test"))
         stage = Stage(
             task=BlockTask(model, build_loss({"name": "pairwise"}, LossSpec(10, None))),
-            sampler=build_sampler({"name": "pk", "num_pids": 4, "num_images": 2}, list(data.labels), 0),
+            sampler=build_sampler({"name": "pk", "num_pids": 4, "num_images": num_images}, list(data.labels), 0),
             transform=TrainTransform(AugmentConfig(), (64, 32)),
             optimizer=OptimizerConfig(lr=0.01),
             schedule=build_schedule(schedule or ConstantConfig(), 2),
@@ -53,7 +53,7 @@ class Recording:
     """Progress that keeps what it is told."""
 
     def __init__(self):
-        self.bars, self.facts = [], []
+        self.bars, self.facts, self.said = [], [], []
 
     def bar(self, label, total, unit):
         self.bars.append((label, total, unit))
@@ -64,6 +64,9 @@ class Recording:
 
     def __exit__(self, *_):
         return None
+
+    def say(self, message):
+        self.said.append(message)
 
     def advance(self, count=1, **facts):
         self.facts.append(facts)
@@ -85,6 +88,13 @@ def test_the_bar_knows_the_steps_and_shows_how_it_goes(make):
     assert len(progress.facts) == 6
     assert progress.facts[-1].keys() == {"epoch", "loss", "accuracy", "images_per_s"}
     assert [facts["epoch"] for facts in progress.facts] == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("num_images", "few"), [(4, []), (5, ["10 of 10 identities have fewer than 5 images"])])
+def test_repeated_images_are_told_once(make, num_images, few):
+    progress = Recording()
+    make(progress=progress, num_images=num_images)[0].fit()
+    assert [message.partition(";")[0] for message in progress.said] == few
 
 
 def test_the_log_has_the_rates_of_the_schedule(make, monkeypatch, tmp_path):
@@ -119,5 +129,5 @@ def test_a_checkpoint_of_another_loss_is_refused(make, tmp_path, tiny, data):
     tiny["matcher"] = {"name": "embedding", "stride": 8}
     trainer, _ = make()
     trainer._stage.task.loss = build_loss({"name": "identity_triplet"}, LossSpec(10, 128))
-    with pytest.raises(CheckpointError, match=r"the loss in state\.safetensors: .*missing \(classifier\.weight\)"):
+    with pytest.raises(CheckpointError, match=r"the loss in state\.safetensors: .*missing: classifier\.weight"):
         trainer.resume(checkpoint)

@@ -5,6 +5,8 @@ import torch
 
 from reid.backbones.resnet import Config as ResNetConfig
 from reid.backbones.resnet import ResNet
+from reid.engine.model import Model
+from reid.engine.optimizer import OptimizerConfig, build_optimizer, clip_gradients, parameter_groups
 from reid.losses._base import LossSpec
 from reid.losses.pairwise import Config as LossConfig
 from reid.losses.pairwise import PairwiseMatchingLoss
@@ -18,7 +20,7 @@ TOLERANCE = 1e-5
 the backward pass of a ResNet-18 and three steps."""
 
 
-def build(golden: Golden) -> tuple[ResNet, TransMatcher]:
+def build(golden: Golden) -> Model:
     base = Golden("restranmap_resnet18_ibnb")
     matcher = TransMatcher(
         Config(dim=16, num_layers=3, feedforward=32, decoder_feedforward=32), FeatureSpec((64, 32), {16: (256, 4, 2)})
@@ -28,25 +30,22 @@ def build(golden: Golden) -> tuple[ResNet, TransMatcher]:
     load_matcher(matcher, {name: value.float() for name, value in released.matcher.items()}, "golden")
     backbone = ResNet(ResNetConfig(depth=18, ibn="b", normalization="none"), pretrained=False)
     backbone.load_state_dict(dict(released.backbone))
-    return backbone.eval(), matcher.train()
+    model = Model(backbone, matcher, (64, 32)).train()
+    backbone.eval()
+    return model
 
 
 def test_three_steps_to_the_last_array():
     golden = Golden("trainstep")
-    backbone, matcher = build(golden)
-    encoder, decoder = (list(group.parameters) for group in matcher.parameter_groups())
-    groups = [
-        {"params": list(backbone.parameters()), "lr": 0.0005},
-        {"params": encoder, "lr": 0.005},
-        {"params": decoder, "lr": 0.005},
-    ]
-    optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    model = build(golden)
+    backbone, matcher = model.backbone, model.matcher
     loss_function = PairwiseMatchingLoss(LossConfig(), LossSpec(4, None))
+    groups = parameter_groups(model, loss_function)
+    optimizer = build_optimizer(OptimizerConfig(), groups)
     label = golden["labels"]
     frozen = {name: value.clone() for name, value in backbone.named_buffers()}
     for step, image_u8 in enumerate(golden["images"]):
-        image = image_u8.float() / 255
-        state = matcher.encode(image, backbone(image))
+        state = model(image_u8)
         score = matcher.score(state, state)
         value = loss_function(state, score, label)
         for row in range(len(label)):
@@ -58,13 +57,11 @@ def test_three_steps_to_the_last_array():
         assert value.loss.item() == pytest.approx(float(golden.array(f"step{step}/loss")), rel=TOLERANCE)
         optimizer.zero_grad()
         value.loss.backward()
-        norms = [
-            torch.nn.utils.clip_grad_norm_([*backbone.parameters(), *encoder], 4.0),
-            torch.nn.utils.clip_grad_norm_(decoder, 4.0),
-        ]
-        for name, norm in zip(("model", "matcher"), norms, strict=True):
+        for name, roles in (("model", ("backbone", "encoder")), ("matcher", ("decoder",))):
+            norm = torch.nn.utils.get_total_norm([p.grad for role in roles for p in groups[role]])
             wanted = float(golden.array(f"step{step}/gradnorm_{name}_before_clip"))
             assert norm.item() == pytest.approx(wanted, rel=TOLERANCE)
+        clip_gradients(groups, 4.0)
         optimizer.step()
         found = {**{f"base.{name}": p for name, p in backbone.named_parameters()}, **dict(matcher.named_parameters())}
         for name, wanted in golden.under(f"step{step}/param/").items():

@@ -19,11 +19,15 @@ class SamplerConfig(Config):
 
 
 class Sampler(ABC):
-    """Draws batches. Built as ``TheClass(config, labels, seed)``; ``labels`` are the images' classes, 0 .. C - 1."""
+    """Draws batches. Built as ``TheClass(config, labels, seed)``; ``labels`` are the images' classes, 0 .. C - 1.
 
-    batch_size: int
+    Attributes:
+        batches_per_epoch: how many batches :meth:`batches` returns.
+        note: what the user should know of how these labels are sampled, in a sentence; None: nothing.
+    """
+
     batches_per_epoch: int
-    needs_distances: bool = False
+    note: str | None = None
 
     @abstractmethod
     def batches(self, epoch: int, class_distances: ClassDistances | None = None) -> list[list[int]]:

@@ -27,3 +27,16 @@ def images_by_class(labels: Sequence[int], wanted: int, sampler: str) -> list[li
             f"{len(images)}. Train on more identities, or make the batch smaller in [stage.sampler]."
         )
     return images
+
+
+def repeats_note(images: Sequence[Sequence[int]], num_images: int) -> str | None:
+    """Say how many identities have fewer images than a batch takes of each; None: they all have enough.
+
+    Args:
+        images: positions of the images of each class.
+        num_images: images of an identity in a batch.
+    """
+    few = sum(len(own) < num_images for own in images)
+    if few == 0:
+        return None
+    return f"{few:,} of {len(images):,} identities have fewer than {num_images} images; theirs repeat within a batch"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.data._random import generator
 from reid.data.samplers._base import ClassDistances, Sampler, SamplerConfig
-from reid.data.samplers._classes import images_by_class
+from reid.data.samplers._classes import images_by_class, repeats_note
 from reid.errors import CheckpointError, SamplingError
 
 
@@ -71,13 +71,11 @@ class GraphSampler(Sampler):
     CVPR 2022, section 3; details as in its released code.
     """
 
-    needs_distances = True
-
     def __init__(self, config: Config, labels: Sequence[int], seed: int, generators: Generators | None = None) -> None:
         self._config = config
         self._generators = generators or _Seeded(seed)
         self._images = images_by_class(labels, config.batch_size // config.num_images, "graph")
-        self.batch_size = config.batch_size
+        self.note = repeats_note(self._images, config.num_images)
         self.batches_per_epoch = config.num_batches or len(self._images)
         if self.batches_per_epoch > len(self._images):
             raise SamplingError(

@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 
 from reid.data._random import generator
 from reid.data.samplers._base import ClassDistances, Sampler, SamplerConfig
-from reid.data.samplers._classes import images_by_class
+from reid.data.samplers._classes import images_by_class, repeats_note
 
 
 class Config(SamplerConfig):
@@ -46,7 +46,7 @@ class PKSampler(Sampler):
         self._config = config
         self._seed = seed
         self._images = images_by_class(labels, config.num_pids, "pk")
-        self.batch_size = config.num_pids * config.num_images
+        self.note = repeats_note(self._images, config.num_images)
         self.batches_per_epoch = config.num_batches or -(-len(self._images) // config.num_pids)
 
     def batches(self, epoch: int, class_distances: ClassDistances | None = None) -> list[list[int]]:  # noqa: ARG002

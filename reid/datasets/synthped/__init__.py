@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
-
-from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig, DatasetInfo
+from reid.datasets._base import SPLITS, Counts, DataSet, Dataset, DatasetConfig, DatasetInfo
+from reid.datasets._counts import checked
 from reid.datasets._market_form import read_market_folder
+from reid.datasets.synthped._config import Config
 from reid.datasets.synthped.parts import PARTS
 from reid.datasets.synthped.photograph import Photographs
 from reid.datasets.synthped.writer import draw_set, render
@@ -27,30 +26,6 @@ RENDERER = 2
 STAMP = "synthped.json"
 
 
-class Config(DatasetConfig):
-    """Table of synthped. All counts are ours to choose; an identity looks the same whatever they are."""
-
-    name: Literal["synthped"] = "synthped"
-    domain: Literal["studio", "street", "mall"] = Field("studio", description="the place; they differ as real sets do")
-    num_train_pids: NonNegativeInt = Field(
-        200, description="identities to train on; 200 are enough for a demonstration"
-    )
-    num_test_pids: NonNegativeInt = Field(100, description="identities in query and gallery")
-    num_cameras: int = Field(4, ge=2, le=99, description="cameras; each person passes all of them or all but one")
-    images_per_camera: PositiveInt = Field(4, description="images of a person in one camera")
-    queries_per_pid: PositiveInt = Field(2, description="query images of a test identity, each in another camera")
-    num_distractors: NonNegativeInt = Field(150, description="strangers and false detections in the gallery")
-    num_junk: NonNegativeInt = Field(50, description="badly placed boxes, removed from every ranking")
-    image_height: int = Field(128, ge=32, le=1024, description="pixels")
-    image_width: int = Field(64, ge=16, le=512, description="pixels")
-    seed: NonNegativeInt = Field(0, description="draws people, cameras and images")
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.image_height, self.image_width
-
-
 INFO = DatasetInfo(
     title="synthped",
     paper="ours: pedestrians drawn by reid's own renderer, reid/datasets/synthped",
@@ -58,7 +33,8 @@ INFO = DatasetInfo(
     where="comes with reid: drawn on first use, nothing to download",
     tree="synthped/studio-1a2b3c4d/  (made by reid)\n  bounding_box_train/  query/  bounding_box_test/",
     counts=None,
-    note="Three domains: studio (bright, for training), street, mall (dim). Its counts are those of its table.",
+    note="Three domains: studio (bright, for training), street, mall (dim).",
+    counts_from=f"those its table asks for; what was drawn is written into {STAMP} and compared when the set is opened",
 )
 
 
@@ -72,6 +48,7 @@ class Synthped(Dataset):
 
     config: Config
     info = INFO
+    fix = "Remove the folder, and it is drawn again"
 
     def load(self, data_root: Path) -> DataSet:
         """Draw the set if it is not there yet, and open it. See :meth:`Dataset.load`.
@@ -81,11 +58,20 @@ class Synthped(Dataset):
             StorageError: the folder cannot be written.
         """
         folder = self.config.root or data_root / NAME / f"{self.config.domain}-{_key(self.config)}"
-        stamp = self._stamp(folder) or self._draw(folder)
+        if self._stamp(folder) is None:
+            self._draw(folder)
         splits = read_market_folder(folder, f"{NAME}-{self.config.domain}-{self.config.seed}")  # people of their own
         train, query, gallery = (splits[split] for split in SPLITS)
         data = DataSet(NAME, f"{NAME} ({self.config.domain})", train, query, gallery, False, root=folder)
-        return self._checked(data, stamp["counts"])
+        return checked(data, self)
+
+    def expected(self, data: DataSet) -> Mapping[str, Counts] | None:
+        """The images that were drawn, junk left out; see :meth:`Dataset.expected`."""
+        stamp = None if data.root is None else self._stamp(data.root)
+        if stamp is None:
+            return None
+        junk = {"gallery": self.config.num_junk}
+        return {split: Counts(drawn - junk.get(split, 0)) for split, drawn in stamp["counts"].items()}
 
     def _stamp(self, folder: Path) -> dict[str, Any] | None:
         """What the folder says about itself, or None where it is to be drawn."""
@@ -104,23 +90,10 @@ class Synthped(Dataset):
             )
         return None
 
-    def _draw(self, folder: Path) -> dict[str, Any]:
+    def _draw(self, folder: Path) -> None:
         with atomic_folder(folder) as temporary:
             counts = draw_set(self.config, temporary, self.progress)
-            stamp = {"renderer": RENDERER, "table": _table(self.config), "counts": counts}
-            write_json(temporary / STAMP, stamp)
-        return stamp
-
-    def _checked(self, data: DataSet, drawn: Mapping[str, int]) -> DataSet:
-        if self.config.expected_counts == "none":
-            return data
-        found = {split: len(data.split(split)) for split in SPLITS}
-        if found != drawn:
-            raise DatasetError(
-                f"{data.label} in {data.root}: wanted the images that were drawn, {drawn}, found {found}. "
-                "Remove the folder, and it is drawn again."
-            )
-        return dataclasses.replace(data, counts_checked=True)
+            write_json(temporary / STAMP, {"renderer": RENDERER, "table": _table(self.config), "counts": counts})
 
 
 def _table(config: Config) -> dict[str, Any]:

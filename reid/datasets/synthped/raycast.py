@@ -120,14 +120,10 @@ def cast(primitives: Primitives, views: Views, rays: LocalRays, shape: tuple[int
     for turn in range(int(turns.max(initial=-1)) + 1):
         figures = np.nonzero(turns == turn)[0]
         for part in range(primitives.length.shape[1]):
-            box = boxes[:, :, part]
-            shown = (
-                primitives.active[figures, part]
-                & (box[1, figures] > box[0, figures])
-                & (box[3, figures] > box[2, figures])
-            )
+            box = boxes[:, figures, part]
+            shown = primitives.active[figures, part] & _has_area(box)
             if shown.any():
-                _draw(hits, solver, figures[shown], part, box[:, figures[shown]], views.image[figures[shown]])
+                _draw(hits, solver, figures[shown], part, box[:, shown], views.image[figures[shown]])
     return hits
 
 

@@ -99,12 +99,13 @@ def tracklet(
     Returns:
         Plans in the order of time, the frames rising strictly.
     """
-    domain, camera, camid = place
+    camera = place[1]
     walk = _enter(rng, camera)
     shots, frame = [], span[0]
     for _ in range(span[1]):
         seconds = (frame - span[0]) / FRAMES_PER_S
-        shots.append(_shot(rng, person, (domain, camera, camid), _later(walk, camera, seconds), (frame, size, spoil)))
+        seen = _later(walk, camera, seconds)
+        shots.append(_shot(rng, person, place, seen, frame=frame, size=size, spoil=spoil))
         frame += int(rng.integers(8, 45))
     return shots
 
@@ -168,10 +169,12 @@ def _shot(
     person: Person,
     place: tuple[Domain, Camera, int],
     walk: _Walk,
-    frame_size_spoil: tuple[int, tuple[int, int], float],
+    *,
+    frame: int,
+    size: tuple[int, int],
+    spoil: float,
 ) -> Shot:
     domain, camera, camid = place
-    frame, size, spoil = frame_size_spoil
     tall = float(person.body.height) * np.cos(camera.elevation) + 0.35 * np.sin(camera.elevation)
     wobble = rng.normal(0, domain.jitter, 4) * spoil
     metres = tall * (1.04 + abs(wobble[0]) + wobble[1])

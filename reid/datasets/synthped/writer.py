@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from reid.datasets._market_form import FOLDERS
+from reid.datasets.synthped._config import Config
 from reid.datasets.synthped.domains import DOMAINS, Domain
 from reid.datasets.synthped.network import Camera, install
 from reid.datasets.synthped.photograph import Photographs, photograph
@@ -23,50 +23,6 @@ _CAMERA, _TRAIN, _TEST, _DISTRACTOR, _JUNK = range(5)
 _BATCH = 12
 
 
-class Plan(Protocol):
-    """How much to draw; see :class:`reid.datasets.synthped.Config`."""
-
-    @property
-    def domain(self) -> str:
-        """A key of DOMAINS."""
-
-    @property
-    def seed(self) -> int:
-        """Draws everything."""
-
-    @property
-    def num_cameras(self) -> int:
-        """2 or more."""
-
-    @property
-    def num_train_pids(self) -> int:
-        """Identities of the training split."""
-
-    @property
-    def num_test_pids(self) -> int:
-        """Identities of query and gallery."""
-
-    @property
-    def images_per_camera(self) -> int:
-        """Images of a person in one camera."""
-
-    @property
-    def queries_per_pid(self) -> int:
-        """Cameras of which the first image is a query."""
-
-    @property
-    def num_distractors(self) -> int:
-        """Strangers and empty boxes."""
-
-    @property
-    def num_junk(self) -> int:
-        """Badly placed boxes."""
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One person, distractor or junk box: the plans of its images, and the split of each."""
@@ -76,17 +32,17 @@ class Job:
     pid: int
 
 
-def stream(plan: Plan, *key: int) -> np.random.Generator:
+def stream(plan: Config, *key: int) -> np.random.Generator:
     """The random numbers of one thing, whatever else is drawn."""
     return np.random.default_rng([plan.seed, DOMAINS[plan.domain].key, *key])
 
 
-def install_cameras(plan: Plan) -> list[Camera]:
+def install_cameras(plan: Config) -> list[Camera]:
     """The domain's cameras."""
     return [install(stream(plan, _CAMERA, index), DOMAINS[plan.domain]) for index in range(plan.num_cameras)]
 
 
-def draw_set(plan: Plan, folder: Path, progress: Progress) -> dict[str, int]:
+def draw_set(plan: Config, folder: Path, progress: Progress) -> dict[str, int]:
     """Draw all images of a data set.
 
     Args:
@@ -134,7 +90,7 @@ def _save(image: NDArray[np.uint8], path: Path, quality: int) -> None:
     Image.fromarray(image).save(path, quality=quality)
 
 
-def jobs(plan: Plan, cameras: Sequence[Camera]) -> Iterator[Job]:
+def jobs(plan: Config, cameras: Sequence[Camera]) -> Iterator[Job]:
     """What is to be drawn, piece by piece; every piece depends on the seed and its own number alone."""
     for index in range(plan.num_train_pids):
         yield _person(plan, cameras, _TRAIN, index)
@@ -146,11 +102,11 @@ def jobs(plan: Plan, cameras: Sequence[Camera]) -> Iterator[Job]:
         yield _stray(plan, cameras, _JUNK, index)
 
 
-def render(plan: Plan, index: int, *, train: bool = True) -> Photographs:
+def render(plan: Config, index: int, *, train: bool = True) -> Photographs:
     """The images of one person of a data set, before JPEG, with their true surface points.
 
     Args:
-        plan: of the data set, such as its Config.
+        plan: of the data set.
         index: of the person in its split, from 0.
         train: the training split, or else query and gallery.
 
@@ -167,7 +123,7 @@ def person_pid(split: int, index: int) -> int:
     return 2 * index + (1 if split == _TRAIN else 2)
 
 
-def _person(plan: Plan, cameras: Sequence[Camera], split: int, index: int) -> Job:
+def _person(plan: Config, cameras: Sequence[Camera], split: int, index: int) -> Job:
     rng = stream(plan, split, index)
     domain = DOMAINS[plan.domain]
     person = sample_person(rng, domain.wardrobe)
@@ -183,14 +139,14 @@ def _person(plan: Plan, cameras: Sequence[Camera], split: int, index: int) -> Jo
     return Job(shots, splits, person_pid(split, index))
 
 
-def _route(rng: np.random.Generator, plan: Plan) -> list[int]:
+def _route(rng: np.random.Generator, plan: Config) -> list[int]:
     """The cameras a person passes, in order: all of them, or all but one."""
     order: list[int] = rng.permutation(plan.num_cameras).tolist()
     missed = plan.num_cameras > 2 and rng.random() < 0.4
     return order[1:] if missed else order
 
 
-def _stray(plan: Plan, cameras: Sequence[Camera], kind: int, index: int) -> Job:
+def _stray(plan: Config, cameras: Sequence[Camera], kind: int, index: int) -> Job:
     """A distractor (a stranger, or nothing at all), or a junk box that shows some of a person."""
     rng = stream(plan, kind, index)
     domain: Domain = DOMAINS[plan.domain]

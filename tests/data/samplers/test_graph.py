@@ -81,7 +81,7 @@ def test_every_identity_is_the_anchor_once_among_its_nearest(problem, seed):
         batches = sampler.batches(epoch, lambda chosen: distance_CC)
         anchors = []
         for batch in batches:
-            assert len(batch) == sampler.batch_size
+            assert len(batch) == config.batch_size
             pids = [{labels[image] for image in row} for row in rows_of(batch, config)]
             *neighbours, anchor = [pid for (pid,) in pids]
             anchors.append(anchor)
@@ -176,8 +176,18 @@ def test_model_has_diverged(value):
         sampler.batches(0, lambda chosen: distance_CC)
 
 
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([0, 1, 1, 2, 2, 2], "1 of 3 identities have fewer than 2 images; theirs repeat within a batch"),
+        ([0, 0, 1, 1, 1], None),
+    ],
+)
+def test_repeated_images_are_told(labels, note):
+    assert GraphSampler(Config(batch_size=4, num_images=2), labels, seed=0).note == note
+
+
 def test_distances_are_needed():
-    assert GraphSampler.needs_distances
     with pytest.raises(SamplingError, match="found None"):
         GraphSampler(Config(batch_size=4, num_images=2), [0, 1], seed=0).batches(0)
 

@@ -33,7 +33,7 @@ def test_batches_are_p_identities_by_k_images(problem, epoch, seed):
     batches = sampler.batches(epoch)
     assert len(batches) == sampler.batches_per_epoch
     for batch in batches:
-        assert len(batch) == sampler.batch_size == config.num_pids * config.num_images
+        assert len(batch) == config.num_pids * config.num_images
         pids = []
         for images in split_by_pid(batch, config):
             (pid,) = {labels[image] for image in images}
@@ -86,6 +86,17 @@ def test_single_image_is_repeated():
     assert batch.count(0) == 3
 
 
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([0, 1, 1, 1, 2, 2], "2 of 3 identities have fewer than 3 images; theirs repeat within a batch"),
+        ([0, 0, 0, 1, 1, 1, 1], None),
+    ],
+)
+def test_repeated_images_are_told(labels, note):
+    assert PKSampler(Config(num_pids=2, num_images=3), labels, seed=0).note == note
+
+
 @pytest.mark.parametrize(("labels", "found"), [([], 0), ([0, 0, 1, 2], 3)])
 def test_too_few_identities(labels, found):
     with pytest.raises(SamplingError, match=rf"pk sampler: wanted at least 4 identities .* found {found}\. Train on"):
@@ -99,4 +110,3 @@ def test_unusable_table():
 
 def test_component():
     assert COMPONENT is PKSampler
-    assert not PKSampler.needs_distances

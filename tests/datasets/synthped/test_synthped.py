@@ -6,6 +6,7 @@ import pytest
 
 import reid.datasets.synthped as module
 from reid.config import parse
+from reid.datasets._checks import check
 from reid.datasets.synthped import COMPONENT, INFO, Config, Synthped
 from reid.errors import ConfigError, DatasetError, StorageError
 
@@ -75,6 +76,26 @@ def test_missing_images_are_an_error_that_says_what_to_do(tmp_path):
         Synthped(Config(**TINY)).load(tmp_path)
     opened = Synthped(Config(**TINY, expected_counts="none")).load(tmp_path)
     assert (len(opened.query), opened.counts_checked) == (1, False)
+
+
+def test_a_check_compares_with_what_was_drawn(root, tmp_path):
+    report = check(Synthped, Config(**TINY), root)
+    assert report.ok
+    assert [(row.split, row.wanted.images, row.found.images) for row in report.rows] == [
+        ("train", 8, 8),
+        ("query", 2, 2),
+        ("gallery", 8, 8),
+    ]
+    assert not any("unchecked" in note for note in report.notes)
+
+
+def test_a_check_finds_a_deleted_image(tmp_path):
+    folder = Synthped(Config(**TINY)).load(tmp_path).root
+    next((folder / "bounding_box_train").iterdir()).unlink()
+    (problem,) = check(Synthped, Config(**TINY), tmp_path).problems
+    assert problem.what == "train: wanted 8 images; found 7 images"
+    assert problem.cause.startswith("12.50% of the images are missing (1)")
+    assert problem.fix.startswith("Remove the folder, and it is drawn again")
 
 
 def test_a_root_with_something_else_is_refused_and_left_alone(tmp_path):
