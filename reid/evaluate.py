@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +27,10 @@ from reid.evaluation.results import (
     target_result,
     write_results,
 )
-from reid.evaluation.scoring import GalleryScores, score_gallery
-from reid.experiment import Experiment, Table
+from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
+from reid.experiment import EvaluationConfig, Experiment, Table, recipe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
-from reid.types import ImageState
 
 _SAID_APART = ("name", "weights", "normalization")
 
@@ -46,23 +45,28 @@ class Test:
     result: TargetResult
 
 
-def evaluate(run: RunFolder, session: Session, experiment: Experiment | None = None) -> tuple[RunResult, list[Test]]:
-    """Test the last checkpoint of ``run`` and write ``results.json``.
+def evaluate(
+    run: RunFolder, session: Session, *, assignments: Sequence[str] = (), file: Path | None = None
+) -> tuple[RunResult, list[Test]]:
+    """Test the last checkpoint of ``run`` and write down what came out.
 
     Args:
         run: the run.
         session: where and with what.
-        experiment: None: the run's own; else one with other targets or other rules of evaluation.
+        assignments: other targets or rules of evaluation, such as ``evaluation.camera_rule=false``.
+        file: where the result goes; None: the run's ``results.json``, with ``assignments`` a new file beside it.
 
     Raises:
         ReidError: the run has no checkpoint, a target is missing, or it was trained on.
     """
-    experiment = experiment or run.experiment()
+    experiment = run.experiment(assignments)
+    file = file or (run.free_results() if assignments else run.results)
     domains = open_domains(experiment, session)
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
     model = load_model(run, session.device)
-    tests = [_test(model, target, run, experiment, session) for target in domains.targets]
+    scores = run.path / "scores"
+    tests = [_test(model, target, experiment.evaluation, scores, session) for target in domains.targets]
     result = RunResult(
         title=experiment.title,
         stamp=_stamp(experiment, domains, model),
@@ -70,7 +74,7 @@ def evaluate(run: RunFolder, session: Session, experiment: Experiment | None = N
         training=_training(run, experiment),
         machine=machine(),
     )
-    write_results(run.results, result)
+    write_results(file, result)
     return result, tests
 
 
@@ -89,36 +93,47 @@ def finished(run: RunFolder) -> bool:
     return read_results(run.results).training == _training(run, experiment)
 
 
-def _test(model: Model, target: Target, run: RunFolder, experiment: Experiment, session: Session) -> Test:
-    options = experiment.evaluation
-    how = Extraction(options.batch_size, session.num_workers, options.precision)
-    started = time.perf_counter()
-    query = ImageState.cat(list(extract(model, target.query, how)))
-    query_s = time.perf_counter() - started
+def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path, session: Session) -> Test:
     session.progress.say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
-    scores = score_gallery(
-        model.score,
-        query,
-        extract(model, target.gallery, how),
-        len(target.gallery),
-        out=run.path / "scores" / f"{target.file_name}.npy",
-        progress=session.progress,
-    )
+    if session.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(session.device)
+    query_s, found = _score(model, target, options, scores / f"{target.file_name}.npy", session)
     started = time.perf_counter()
     query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
-    ranking = rank_matches(scores.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
+    ranking = rank_matches(found.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
     metrics = retrieval_metrics(ranking)
     result = target_result(
         target.label,
         ranking,
         metrics,
-        scores,
+        found,
         counts_checked=target.counts_checked,
         query_s=query_s,
         rank_s=time.perf_counter() - started,
         peak_memory_mib=_peak_memory_mib(session.device),
     )
-    return Test(target, scores, ranking, result)
+    return Test(target, found, ranking, result)
+
+
+def _score(
+    model: Model, target: Target, options: EvaluationConfig, out: Path, session: Session
+) -> tuple[float, GalleryScores]:
+    """(seconds for the queries' states, scores)."""
+    halved = options.state_precision == "float16"
+    how = Extraction(options.batch_size, session.num_workers, options.precision, halved)
+    started = time.perf_counter()
+    query = list(extract(model, target.query, how))
+    query_s = time.perf_counter() - started
+    scores = score_gallery(
+        model.score,
+        query,
+        extract(model, target.gallery, how),
+        len(target.gallery),
+        how=Scoring(max_memory=int(options.max_score_memory_gib * 2**30)),
+        out=out,
+        progress=session.progress,
+    )
+    return query_s, scores
 
 
 def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
@@ -127,10 +142,12 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
         sources=domains.sources if experiment.stage else (),
         sources_counts_checked=domains.sources_counts_checked,
         ap_rule=experiment.evaluation.ap_rule,
+        recipe=recipe(experiment),
         seed=experiment.seed,
         image_size=experiment.image_size,
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
+        state_precision=experiment.evaluation.state_precision,
         backbone=None if backbone is None else _describe(backbone),
         weights=_weights(backbone),
         matcher=_describe(experiment.matcher),
@@ -158,8 +175,12 @@ def _training(run: RunFolder, experiment: Experiment) -> Training | None:
     return Training(epochs=clock["epoch"], steps=clock["step"], images_seen=clock["images"], seconds=clock["seconds"])
 
 
-def _peak_memory_mib(device: torch.device) -> float:
+def _peak_memory_mib(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from reid.build import Kind, component_config, settled_backbone
 from reid.config import Config, parse, read_toml, set_value
@@ -15,6 +17,7 @@ from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.precision import Precision
 from reid.engine.schedule import ScheduleConfig, StepConfig
+from reid.evaluation.results import StatePrecision
 from reid.protocols._base import Transfer
 
 Table = dict[str, Any]
@@ -39,6 +42,8 @@ class EvaluationConfig(Config):
     """``[evaluation]``: how targets are tested."""
 
     precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
+    state_precision: StatePrecision = "float16"  # of states that wait to be scored; float16: where the matcher allows
+    max_score_memory_gib: NonNegativeFloat = 2.0  # scores beyond it go to a file; ten times Market-1501's
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera
     ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'
@@ -112,6 +117,19 @@ def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
         "target": tuple(dict(table) for table in transfer.targets),
     }
     return resolve({**experiment.model_dump(mode="json", exclude_none=True), **changes}, "--protocol")
+
+
+def recipe(experiment: Experiment) -> str:
+    """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only."""
+    apart = {"title", "seed", "target", "evaluation", "checkpoints_kept"}
+    table = experiment.model_dump(mode="json", exclude_none=True, exclude=apart)
+    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def differing(one: Experiment, two: Experiment) -> list[str]:
+    """Names of the tables and keys of the first level in which two experiments differ, sorted."""
+    first, second = (each.model_dump(mode="json") for each in (one, two))
+    return sorted(key for key in first if first[key] != second[key])
 
 
 def to_toml(experiment: Experiment) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -33,7 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(_explain(path, error)) from error
+        raise storage_error(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -62,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         else:
             temporary.rename(path)
     except OSError as error:
-        raise StorageError(_explain(path, error)) from error
+        raise storage_error(path, error) from error
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -79,6 +80,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What to raise where ``path`` cannot be written: the reason, and what helps against it."""
+    folder = next((parent for parent in path.parents if parent.exists()), path)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = f"Check the permissions of {folder}, or choose another folder."
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(folder).free / 2**20
+        advice = f"{free:,.0f} MiB are free in {folder}. Free some space there, or choose another folder."
+    else:
+        advice = f"Make sure that {folder} is a folder that files can be made in, or choose another."
+    return StorageError(f"{path}: cannot be written: {error.strerror or error}. {advice}")
+
+
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
@@ -88,12 +102,3 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
-
-
-def _explain(path: Path, error: OSError) -> str:
-    free = ""
-    folder = next((parent for parent in path.parents if parent.exists()), None)
-    if folder is not None:
-        free = f" {shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free there."
-    reason = error.strerror or error
-    return f"{path}: cannot be written: {reason}.{free} Free some space, or choose another folder with --out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from reid.evaluate import Test
 from reid.evaluation.results import RunResult
@@ -13,15 +14,22 @@ from reid.runs import RunFolder
 QUERIES_SHOWN = 8  # rows of a sheet of rank lists
 
 
-def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test]) -> None:
-    """Draw ``figures/cmc.png``, ``figures/training.png`` and ``figures/ranks_TARGET.png``.
+def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test], folder: Path | None = None) -> None:
+    """Draw ``cmc.png``, ``training.png`` and ``ranks_TARGET.png``.
+
+    Args:
+        run: the run that was tested.
+        result: what came out.
+        tests: the same, a target at a time.
+        folder: where the pictures go; None: the run's ``figures``.
 
     Raises:
         StorageError: a picture cannot be written.
     """
-    draw_cmc([result], run.figures / "cmc.png")
+    folder = folder or run.figures
+    draw_cmc([result], folder / "cmc.png")
     if result.training is not None:
-        draw_training(run.log, run.figures / "training.png", title=result.title)
+        draw_training(run.log, folder / "training.png", title=result.title)
     for test in tests:
         target = test.target
         lists = rank_lists(
@@ -33,4 +41,4 @@ def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test]) -> N
         )
         mean_ap = test.result.quoted_map(result.stamp.ap_rule)
         title = f"{target.label}: Rank-1 {test.result.rank1:.1%}, mAP {mean_ap:.1%} ({result.title})"
-        draw_rank_lists(lists, run.figures / f"ranks_{target.file_name}.png", title=title)
+        draw_rank_lists(lists, folder / f"ranks_{target.file_name}.png", title=title)

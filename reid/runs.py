@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import count
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 
 from reid.errors import CheckpointError, ConfigError, StorageError
-from reid.experiment import Experiment, read_experiment, to_toml
+from reid.experiment import Experiment, differing, read_experiment, to_toml
 from reid.files import write_json, write_text
 from reid.progress import Progress
 
@@ -44,7 +46,7 @@ class RunFolder:
     """Where everything of one run lies.
 
     ``config.toml`` (resolved), ``environment.json``, ``log.jsonl``, ``events/``, ``checkpoints/epoch_N/``,
-    ``results.json``, ``figures/``.
+    ``results.json``, ``figures/``; of tests with other targets or rules ``results_2.json``, ``results_2/`` ...
     """
 
     path: Path
@@ -53,6 +55,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved experiment."""
         return self.path / "config.toml"
+
+    @property
+    def environment(self) -> Path:
+        """What it ran on."""
+        return self.path / "environment.json"
 
     @property
     def log(self) -> Path:
@@ -74,17 +81,33 @@ class RunFolder:
         """Folder of the pictures."""
         return self.path / "figures"
 
+    def free_results(self) -> Path:
+        """The first of ``results_2.json``, ``results_3.json`` ... that is not taken: a test by other rules."""
+        return next(file for number in count(2) if not (file := self.path / f"results_{number}.json").exists())
+
     def experiment(self, assignments: Sequence[str] = ()) -> Experiment:
-        """The experiment that was run, with ``--set`` assignments applied.
+        """The experiment that was run.
+
+        Args:
+            assignments: other targets or rules of evaluation, such as ``evaluation.camera_rule=false``.
 
         Raises:
             CheckpointError: the folder is no run folder.
+            ConfigError: an assignment does not fit, or would change what was trained.
         """
         if not self.config.is_file():
             raise CheckpointError(
                 f"{self.path}: wanted a run folder with config.toml, found none. See 'reid run --help'."
             )
-        return read_experiment(self.config, assignments)
+        trained = read_experiment(self.config)
+        tested = read_experiment(self.config, assignments)
+        changed = [key for key in differing(trained, tested) if key not in ("target", "evaluation")]
+        if changed:
+            raise ConfigError(
+                f"{self.path}: its training cannot be changed any more ({', '.join(changed)}). Set keys of target and "
+                "evaluation only, or train anew."
+            )
+        return tested
 
 
 def create_run(path: Path, experiment: Experiment) -> RunFolder:
@@ -98,10 +121,26 @@ def create_run(path: Path, experiment: Experiment) -> RunFolder:
     if run.config.exists():
         raise ConfigError(f"{path}: holds a run already. Continue it with --resume, or choose another --out.")
     if path.exists() and not path.is_dir():
-        raise StorageError(f"{path}: wanted a folder for the run, found a file. Choose another --out.")
-    write_json(path / "environment.json", environment())
+        raise StorageError(f"{path}: wanted a folder for the run, found a file. Choose another.")
+    write_json(run.environment, environment())
     write_text(run.config, to_toml(experiment))
     return run
+
+
+def discard_unbegun(run: RunFolder) -> None:
+    """Remove what a run left that failed before its first checkpoint, so that the next try finds the place free.
+
+    A folder with a checkpoint or results stays as it is, and so do files that are not the run's.
+    """
+    if run.results.exists() or any(run.checkpoints.glob("*")):
+        return
+    with suppress(OSError):  # what made the run fail is what the user has to hear about
+        for file in (run.config, run.environment, run.log):
+            file.unlink(missing_ok=True)
+        shutil.rmtree(run.path / "events", ignore_errors=True)
+        for folder in (run.checkpoints, run.path):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def resume_run(path: Path, experiment: Experiment) -> RunFolder:
@@ -112,11 +151,10 @@ def resume_run(path: Path, experiment: Experiment) -> RunFolder:
         ConfigError: it was another experiment; the message names what differs.
     """
     run = RunFolder(path)
-    wanted, found = (e.model_dump(mode="json", exclude_none=True) for e in (experiment, run.experiment()))
-    differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-    if differing:
+    others = differing(experiment, run.experiment())
+    if others:
         raise ConfigError(
-            f"{path}: was begun with another configuration ({', '.join(differing)} differ). "
+            f"{path}: was begun with another configuration ({', '.join(others)} differ). "
             "Resume with the same one, or start anew with another --out."
         )
     return run

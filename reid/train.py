@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 
 import torch
@@ -41,11 +42,11 @@ def train(run: RunFolder, session: Session) -> Model:
         ReidError: data, weights, checkpoint or disk are not as they should be; finished epochs are kept.
     """
     experiment = run.experiment()
+    domains = open_domains(experiment, session)  # what is missing must show before anything is saved
     resumed = load_checkpoint(latest(run.checkpoints)) if saved_epochs(run.checkpoints) else None
     model = _starting_model(experiment, resumed, session)
     if experiment.stage:
-        data = open_domains(experiment, session).training_set()
-        _train_stages(run, experiment, model, data, resumed, session)
+        _train_stages(run, experiment, model, domains.training_set(), resumed, session)
     elif resumed is None:
         untrained = Checkpoint(model.state_dict(), {}, {"clock": asdict(Clock())})
         save_checkpoint(epoch_folder(run.checkpoints, 0), untrained)
@@ -88,14 +89,13 @@ def _train_stages(
     session: Session,
 ) -> None:
     clock = Clock(**resumed.facts["clock"]) if resumed else Clock()
-    begun = resumed is not None and not clock.stage_done
-    log = TrainingLog(run.path, last_step=clock.step)
-    try:
-        for number in range(clock.stage + clock.stage_done, len(experiment.stage)):
-            if number != clock.stage:
-                clock.stage, clock.stage_epoch, clock.stage_done = number, 0, False
+    if clock.stage_done:
+        clock.next_stage()
+        resumed = None  # its optimiser is that of a stage that has ended
+    with closing(TrainingLog(run.path, last_step=clock.step)) as log:
+        while clock.stage < len(experiment.stage):
             trainer = Trainer(
-                _build_stage(experiment, experiment.stage[number], model, data),
+                _build_stage(experiment, experiment.stage[clock.stage], model, data),
                 data,
                 clock=clock,
                 checkpoints=run.checkpoints,
@@ -105,12 +105,11 @@ def _train_stages(
                 checkpoints_kept=experiment.checkpoints_kept,
                 progress=session.progress,
             )
-            if resumed is not None and begun:
+            if resumed:
                 trainer.resume(resumed)
-                begun = False
+                resumed = None
             trainer.fit()
-    finally:
-        log.close()
+            clock.next_stage()
 
 
 def _build_stage(experiment: Experiment, config: StageConfig, model: Model, data: TrainingSet) -> Stage:

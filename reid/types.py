@@ -104,13 +104,18 @@ class ImageState:
 
         return ImageState({name: move(tensor) for name, tensor in self.tensors.items()}, self.fields)
 
-    def stored(self) -> ImageState:
-        """What to keep while many images wait: cached fields only, floating-point ones in their storage dtype."""
+    def stored(self, *, halved: bool = True) -> ImageState:
+        """What to keep while many images wait: cached fields only, floating-point ones in their storage dtype.
+
+        Args:
+            halved: False keeps them all in float32.
+        """
         kept = {}
         for name, tensor in self.tensors.items():
             field_ = self.fields.get(name, StateField())
             if field_.cached:
-                kept[name] = tensor.to(field_.storage) if tensor.is_floating_point() else tensor
+                dtype = field_.storage if halved else torch.float32
+                kept[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         return ImageState(kept, {name: self.fields[name] for name in kept if name in self.fields})
 
     def split(self, size: int) -> Iterator[ImageState]:

@@ -41,6 +41,12 @@ class Interrupting:
         pass
 
 
+@pytest.fixture(autouse=True)
+def _nobody_writes_into_the_checkout(tmp_path, monkeypatch):
+    """A run without ``--out`` goes into the folder one stands in."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory):
     """A data root nobody changes, with ``market``."""

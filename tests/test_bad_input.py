@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -318,3 +319,47 @@ def test_a_damaged_log(refused, toml, tiny, common, trained):
     (trained / "results.json").unlink()
     (trained / "checkpoints" / "epoch_2").rename(trained / "epoch_2")
     refused(["run", toml(tiny), *common, "--resume"], "log.jsonl:1", "Remove the line")
+
+
+def forbid(monkeypatch, below):
+    """Let every attempt to make a file or folder in ``below`` fail as without write permission."""
+    make_file, make_folder = tempfile.mkstemp, Path.mkdir
+
+    def refuse(path):
+        if Path(path).is_relative_to(below):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    def mkstemp(*arguments, **options):
+        refuse(options["dir"])
+        return make_file(*arguments, **options)
+
+    def mkdir(self, *arguments, **options):
+        if not self.exists():
+            refuse(self)
+        return make_folder(self, *arguments, **options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+
+def test_no_write_permission_for_the_run(refused, toml, tiny, common, tmp_path, monkeypatch):
+    forbid(monkeypatch, tmp_path / "out")
+    words = ["StorageError", "Permission denied", f"Check the permissions of {tmp_path}, or choose another folder."]
+    refused(["run", toml(tiny), *common], *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_write_permission_for_the_results(refused, trained, data_root, monkeypatch, files_below):
+    before = files_below(trained)
+    forbid(monkeypatch, trained)
+    words = ["StorageError", "results.json: cannot be written: Permission denied", f"permissions of {trained}"]
+    refused(["evaluate", trained, "--data", data_root, "--workers", 0], *words)
+    assert files_below(trained) == before
+
+
+def test_an_evaluation_that_would_change_the_training(refused, trained, data_root, files_below):
+    before = files_below(trained)
+    for assignment, key in (("source=[]", "source"), ("seed=4", "seed"), ("matcher.dim=8", "matcher")):
+        words = ["ConfigError", f"cannot be changed any more ({key})", "target and evaluation only"]
+        refused(["evaluate", trained, "--data", data_root, "--set", assignment], *words)
+    assert files_below(trained) == before

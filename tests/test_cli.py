@@ -32,14 +32,17 @@ def folder_set(data_root):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "data"]),
-        (["run"], ["Train, test and report", "--out", "--set", "--data", "--device", "--resume", "--protocol"]),
-        (["train"], ["without testing", "--resume", "--workers"]),
-        (["evaluate"], ["Test the model of a run", "--data"]),
+        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "convert", "data"]),
+        (
+            ["run"],
+            ["Train, test and report", "--out", "stage.0.epochs=3", "--device", "runs/NAME", "leave_one_out_all"],
+        ),
+        (["train"], ["without testing", "--resume", "--workers", "stage.0.epochs=3"]),
+        (["evaluate"], ["Test the model of a run", "--data", "evaluation.camera_rule=false", "results_2.json"]),
         (["table"], ["beside the published numbers"]),
         (["data"], ["list", "check", "make"]),
         (["data", "list"], ["List all data sets"]),
-        (["data", "check"], ["published counts", "--deep", "--root"]),
+        (["data", "check"], ["published counts", "--deep", "--root", "expected_counts=none"]),
         (["data", "make"], ["Draw or convert"]),
     ],
 )
@@ -163,61 +166,6 @@ def test_resume_goes_on_and_leaves_a_finished_run_alone(reid, toml, tiny, drawn_
     assert saved_epochs(out / "checkpoints") == [1, 2]
 
 
-def test_data_list(reid):
-    code, shown, _ = reid("data", "list")
-    assert code == 0
-    for name in ("market1501", "msmt17", "cuhk03_np", "randperson", "clonedperson", "folder", "synthped"):
-        assert f"\n{name} " in shown
-
-
-def test_data_check_compares_counts(reid, drawn_root):
-    code, shown, _ = reid("data", "check", "market1501", "--data", drawn_root)
-    assert code == 2
-    assert "12,936" in shown
-    assert re.search(r"train +images +12,936 +40 +NO", shown)
-    code, shown, _ = reid(
-        "data", "check", "market1501", "--data", drawn_root, "--set", "expected_counts=none", "--deep"
-    )
-    assert code == 0
-    assert "Everything as it should be." in shown
-
-
-def test_data_check_finds_a_damaged_image(reid, data_root):
-    path = next((data_root / "market" / "query").iterdir())
-    path.write_bytes(path.read_bytes()[:300])
-    arguments = ["data", "check", "market1501", "--data", data_root, "--set", "expected_counts=none"]
-    assert reid(*arguments)[0] == 0
-    code, shown, _ = reid(*arguments, "--deep")
-    assert code == 2
-    assert path.name in shown
-
-
-def test_roots_are_found_from_here_or_below_the_data_root(reid, drawn_root, monkeypatch):
-    monkeypatch.chdir(drawn_root / "market")
-    rule = ["--set", "expected_counts=none"]
-    assert reid("data", "check", "market1501", "--root", ".", *rule)[0] == 0
-    assert reid("data", "check", "market1501", "--data", drawn_root, "--set", "root=market", *rule)[0] == 0
-    code, _, error = reid("data", "check", "market1501", "--root", "market", *rule)
-    assert code == 2
-    assert str(drawn_root / "market" / "market") in error
-
-
-def test_data_make_draws_synthped(reid, tmp_path):
-    sizes = ["num_train_pids=2", "num_test_pids=2", "num_distractors=1", "num_junk=1", "num_cameras=2"]
-    assignments = [argument for size in sizes for argument in ("--set", size)]
-    code, shown, _ = reid("data", "make", "synthped", "--data", tmp_path, *assignments)
-    assert code == 0
-    assert "synthped (studio)" in shown
-    assert len(list(tmp_path.glob("synthped/studio-*/bounding_box_train/*.jpg"))) > 0
-
-
-@pytest.mark.parametrize("name", ["synthpet", "market"])
-def test_an_unknown_data_set(name, reid):
-    code, _, error = reid("data", "check", name)
-    assert code == 2
-    assert "no dataset named" in error
-
-
 def test_usage_errors_end_with_2(reid, tmp_path):
     for arguments in (["run"], ["fly"], ["train", tmp_path, "--workers", "-1"], ["table"]):
         code, _, error = reid(*arguments)
@@ -231,6 +179,46 @@ def test_evaluate_with_another_rule(reid, toml, untrained, drawn_root, tmp_path)
     code, out, _ = reid("evaluate", run, "--data", drawn_root, "--set", "evaluation.camera_rule=false")
     assert code == 0
     assert "camera rule off" in out
+    assert out.rstrip().endswith(f"results: {run / 'results_2.json'}")
+    assert (run / "results_2" / "cmc.png").exists()
+    assert not (run / "results.json").exists()
+    assert not (run / "figures").exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_evaluate_into_a_new_file(reid, toml, untrained, drawn_root, tmp_path):
+    run, file = tmp_path / "run", tmp_path / "other.json"
+    assert reid("train", toml(untrained), "--out", run, "--data", drawn_root)[0] == 0
+    assert reid("evaluate", run, "--data", drawn_root, "--out", file)[0] == 0
+    before = file.read_bytes()
+    for wrong in (file, tmp_path / "other"):
+        code, _, error = reid("evaluate", run, "--data", drawn_root, "--out", wrong)
+        assert code == 2
+        assert f"--out {wrong}: wanted a new file named .json" in error
+    assert file.read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("verb", ["run", "train"])
+def test_a_run_that_fails_before_it_saves_anything_is_not_in_the_way(verb, reid, toml, tiny, data_root, tmp_path):
+    (data_root / "market").rename(data_root / "elsewhere")
+    arguments = [verb, toml(tiny), "--data", data_root, "--workers", 0]
+    assert reid(*arguments, "--out", tmp_path / "out")[0] == 2
+    assert reid(*arguments)[0] == 2
+    assert not (tmp_path / "out").exists()
+    (data_root / "elsewhere").rename(data_root / "market")
+    assert reid(*arguments, "--out", tmp_path / "out")[0] == 0
+    assert reid(*arguments)[0] == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+
+
+def test_runs_that_were_not_reached_are_not_in_the_way(reid, toml, tiny, untrained, drawn_root, tmp_path):
+    missing = {**tiny, "source": [{"name": "market1501", "root": "nowhere"}]}
+    files = toml(untrained, "first.toml"), toml(missing, "second.toml"), toml(tiny, "third.toml")
+    code, _, _ = reid("run", *files, "--data", drawn_root, "--out", tmp_path / "out", "--workers", 0)
+    assert code == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["first"]
+    assert (tmp_path / "out" / "first" / "results.json").exists()
 
 
 def test_record_keeps_results_without_ranks_and_table_averages_them(
@@ -250,7 +238,8 @@ def test_record_keeps_results_without_ranks_and_table_averages_them(
 
 
 def test_two_targets_of_one_name_are_refused(reid, toml, untrained, drawn_root, tmp_path):
-    code, _, err = reid("run", toml({**untrained, "target": [MARKET, MARKET]}), "--data", drawn_root)
+    twice = toml({**untrained, "target": [MARKET, MARKET]})
+    code, _, err = reid("run", twice, "--data", drawn_root, "--out", tmp_path / "run")
     assert code == 2
     assert "label" in err
     labelled = [MARKET, {**MARKET, "label": "again"}]

@@ -102,3 +102,15 @@ def test_a_matcher_of_pixels_has_no_released_weights(tiny, new_run, changed, sav
     tiny.update(matcher={"name": "color_histogram"}, stage=[])
     with pytest.raises(ConfigError, match=r"wanted a \[backbone\]"):
         convert_released(path, new_run(tiny))
+
+
+def test_the_command_makes_a_run_and_leaves_none_behind_where_it_fails(tiny, toml, changed, save, reid, tmp_path):
+    checkpoint = save(released(changed(), "transmatcher"))
+    code, out, _ = reid("convert", checkpoint, toml(tiny), "--out", tmp_path / "converted")
+    assert code == 0
+    assert "reid evaluate" in out
+    assert (tmp_path / "converted" / "checkpoints" / "epoch_0").is_dir()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    code, _, err = reid("convert", checkpoint, toml(tiny), "--out", tmp_path / "again")
+    assert (code, (tmp_path / "again").exists()) == (2, False)
+    assert checkpoint.name in err

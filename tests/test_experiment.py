@@ -1,8 +1,10 @@
+import re
+
 import pytest
 
 from reid.build import find_protocol
 from reid.errors import ConfigError
-from reid.experiment import on_transfer, read_experiment, resolve, to_toml
+from reid.experiment import on_transfer, read_experiment, recipe, resolve, to_toml
 from reid.protocols._base import Transfer
 
 
@@ -102,3 +104,13 @@ def test_every_protocol_fits_every_experiment(tiny):
     for name in ("synthped", "leave_one_out_all"):
         for transfer in find_protocol(name).transfers:
             assert len(on_transfer(experiment, transfer).target) == len(transfer.targets)
+
+
+def test_the_recipe_is_all_that_decides_the_training_but_the_seed(tiny):
+    first = recipe(resolve(tiny, "x"))
+    assert re.fullmatch("[0-9a-f]{10}", first)
+    same = {"title": "other", "seed": 5, "target": [], "evaluation": {"camera_rule": False}, "checkpoints_kept": 1}
+    assert recipe(resolve({**tiny, **same}, "y")) == first
+    others = [{"validation_pids": 2}, {"image_size": [32, 16]}, {"stage": []}, {"source": []}]
+    tables = [{**tiny, **change} for change in others] + [{**tiny, "matcher": {**tiny["matcher"], "dim": 8}}]
+    assert len({first, *(recipe(resolve(table, "z")) for table in tables)}) == 6

@@ -1,10 +1,12 @@
+import errno
 import os
+import re
 import stat
 
 import pytest
 
 from reid.errors import StorageError
-from reid.files import atomic_file, atomic_folder, write_json, write_text
+from reid.files import atomic_file, atomic_folder, storage_error, write_json, write_text
 
 
 def test_write_text_makes_folders_and_replaces(tmp_path):
@@ -59,3 +61,19 @@ def test_file_in_the_way_of_a_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be written"):
         write_text(tmp_path / "file" / "x.txt", "text")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "advice"),
+    [
+        (errno.EACCES, "Permission denied", r"Check the permissions of {}, or choose another folder\."),
+        (errno.EROFS, "Read-only file system", r"Check the permissions of {}, or choose another folder\."),
+        (errno.ENOSPC, "No space left on device", r"[\d,]+ MiB are free in {}\. Free some space there"),
+        (errno.ENOTDIR, "Not a directory", r"Make sure that {} is a folder that files can be made in"),
+    ],
+)
+def test_the_advice_fits_the_reason_and_names_the_folder(number, reason, advice, tmp_path):
+    message = str(storage_error(tmp_path / "none" / "x.txt", OSError(number, reason)))
+    assert re.search(rf"x\.txt: cannot be written: {reason}\. " + advice.format(re.escape(str(tmp_path))), message)
+    assert ("MiB" in message) == (number == errno.ENOSPC)
+    assert "--" not in message

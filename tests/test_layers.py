@@ -22,6 +22,8 @@ LINES = [
     {"domains"},
     {"train", "evaluate", "convert"},
     {"pictures"},
+    {"cli_options"},
+    {"cli_data"},
     {"cli"},
     {"__main__"},
 ]

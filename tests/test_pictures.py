@@ -44,3 +44,11 @@ def test_a_file_in_the_way(tiny, new_run, session):
     with pytest.raises(StorageError, match="cannot be written"):
         draw_pictures(run, *evaluate(run, session))
     assert run.figures.read_text() == "mine"
+
+
+def test_pictures_of_other_rules_go_elsewhere(tiny, new_run, session, tmp_path):
+    run = new_run({**tiny, "stage": []})
+    train(run, session)
+    draw_pictures(run, *evaluate(run, session), tmp_path / "elsewhere")
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"cmc.png", "ranks_market1501.png"}
+    assert not run.figures.exists()

@@ -5,9 +5,18 @@ import subprocess
 import pytest
 
 from reid import runs
+from reid.engine.log import TrainingLog
 from reid.errors import CheckpointError, ConfigError, StorageError
 from reid.experiment import resolve
-from reid.runs import RunFolder, commit, create_run, environment, free_run_path, resume_run
+from reid.runs import (
+    RunFolder,
+    commit,
+    create_run,
+    discard_unbegun,
+    environment,
+    free_run_path,
+    resume_run,
+)
 
 
 @pytest.fixture
@@ -85,3 +94,43 @@ def test_the_commit_is_gits_or_the_version(monkeypatch, tmp_path):
     assert re.fullmatch(r"[0-9a-f]{7,}", commit())
     (tmp_path / "file").write_text("2")
     assert re.fullmatch(r"[0-9a-f]{7,}\+", commit())
+
+
+def test_targets_and_rules_can_be_tried_and_nothing_else(experiment, tmp_path):
+    run = create_run(tmp_path / "run", experiment)
+    changed = run.experiment(["evaluation.camera_rule=false", "target=[]"])
+    assert (changed.evaluation.camera_rule, changed.target) == (False, ())
+    assert changed.model_copy(update={"evaluation": experiment.evaluation, "target": experiment.target}) == experiment
+    assert run.experiment() == experiment
+    for assignment in ("seed=5", "source=[]", "matcher.dim=8", "title=x", "validation_pids=2", "backbone.depth=34"):
+        key = assignment.partition("=")[0].partition(".")[0]
+        with pytest.raises(ConfigError, match=rf"training cannot be changed any more \({key}\)\. Set keys of target"):
+            run.experiment(["evaluation.camera_rule=false", assignment])
+
+
+def test_results_of_other_rules_are_numbered(experiment, tmp_path):
+    run = create_run(tmp_path / "run", experiment)
+    for number in (2, 3):
+        assert run.free_results() == run.path / f"results_{number}.json"
+        run.free_results().write_text("{}")
+
+
+def test_what_failed_before_it_saved_anything_is_removed(experiment, tmp_path):
+    run = create_run(tmp_path / "run", experiment)
+    TrainingLog(run.path).close()
+    discard_unbegun(run)
+    assert list(tmp_path.iterdir()) == []
+    run = create_run(tmp_path / "run", experiment)
+    (run.path / "mine.txt").write_text("mine")
+    discard_unbegun(run)
+    assert [path.name for path in run.path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("kept", ["checkpoints/epoch_1/model.safetensors", "results.json"])
+def test_what_saved_something_stays(kept, experiment, tmp_path, files_below):
+    run = create_run(tmp_path / "run", experiment)
+    (run.path / kept).parent.mkdir(parents=True, exist_ok=True)
+    (run.path / kept).write_text("x")
+    before = files_below(tmp_path)
+    discard_unbegun(run)
+    assert files_below(tmp_path) == before

@@ -50,3 +50,10 @@ def test_fields_must_agree_in_length():
         ImageState({"a": torch.zeros(2), "b": torch.zeros(3)})
     with pytest.raises(ShapeError, match="found none"):
         ImageState.cat([])
+
+
+def test_storage_need_not_halve():
+    stored = state().stored(halved=False)
+    assert (stored["key"].dtype, stored["idx"].dtype) == (torch.float32, torch.int64)
+    assert torch.equal(stored["key"], state()["key"].float())
+    assert "train" not in stored.tensors

@@ -21,11 +21,13 @@ class Extraction:
         batch_size: images a batch.
         num_workers: processes that decode images.
         precision: arithmetic of backbone and encoder.
+        halved: whether states are kept in float16, where the matcher allows it; else in float32.
     """
 
     batch_size: int = 64
     num_workers: int = field(default_factory=default_workers)
     precision: Precision = "float32"
+    halved: bool = True
 
 
 @torch.no_grad()
@@ -42,4 +44,4 @@ def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> It
     for image_BCHW in loader:
         with autocast(model.device, how.precision):
             state = model(image_BCHW)
-        yield state.stored()
+        yield state.stored(halved=how.halved)

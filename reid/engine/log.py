@@ -10,8 +10,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from reid.errors import CheckpointError, StorageError
-from reid.files import write_text
+from reid.errors import CheckpointError
+from reid.files import storage_error, write_text
 
 Event = Mapping[str, Any]
 """One line of the log: ``event`` (step or epoch), ``step``, and its numbers."""
@@ -82,9 +82,7 @@ class TrainingLog:
         try:
             yield
         except OSError as error:
-            raise StorageError(
-                f"{self._path}: cannot be written: {error.strerror}. Free some space, or choose another --out."
-            ) from error
+            raise storage_error(self._path, error) from error
 
 
 def _event(line: str, where: str) -> Event:

@@ -28,6 +28,10 @@ class Clock:
     images: int = 0
     seconds: float = 0.0
 
+    def next_stage(self) -> None:
+        """Go on to the beginning of the stage behind this one."""
+        self.stage, self.stage_epoch, self.stage_done = self.stage + 1, 0, False
+
 
 @dataclass
 class Tally:

@@ -19,6 +19,7 @@ from reid.files import write_json
 SCHEMA_VERSION: Final = 1
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+StatePrecision = Literal["float16", "float32"]
 ApRule = Literal["finite_sum", "trapezoid"]
 
 
@@ -30,10 +31,12 @@ class Stamp(Config):
     ap_rule: ApRule = "finite_sum"  # which mAP is the one to quote; both are in the targets
     tie_rule: Literal["stable: gallery order"] = "stable: gallery order"
     checkpoint_rule: Literal["last epoch"] = "last epoch"
+    recipe: str | None = None  # digest of all that decides the training but the seed; None: not kept by older versions
     seed: NonNegativeInt
     image_size: tuple[PositiveInt, PositiveInt]  # height, width in pixels
     normalisation: str  # of the backbone's input, such as "none" or "ImageNet"
     precision: str  # of backbone and encoder; scores are float32
+    state_precision: StatePrecision = "float16"  # of states that wait to be scored
     backbone: str | None  # None: the matcher looks at pixels
     weights: str | None = None  # what the backbone started from; None: random
     matcher: str  # its name, with its settings in brackets behind it
@@ -81,7 +84,7 @@ class TargetResult(Config):
     score_s: NonNegativeFloat
     rank_s: NonNegativeFloat  # ranks and metrics
     pairs_per_s: NonNegativeFloat
-    peak_memory_mib: NonNegativeFloat | None = None  # None: not measured
+    peak_memory_mib: NonNegativeFloat | None = None  # of this test on a GPU, since the process began on a CPU
     per_query: tuple[tuple[PositiveInt, ...], ...] | None = None  # ranks of every query's matches
 
     def quoted_map(self, rule: ApRule) -> float:
@@ -127,7 +130,8 @@ def target_result(
         counts_checked: whether the set's images were compared with the published counts.
         query_s: seconds spent computing the queries' states.
         rank_s: seconds spent on ranks and metrics.
-        peak_memory_mib: most memory in use, in MiB; None: not measured.
+        peak_memory_mib: most memory in use, in MiB: on a GPU during the test, on a CPU since the process began;
+            None: not measured.
     """
     return TargetResult(
         target=target,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reid.errors import ShapeError, StorageError
+from reid.files import storage_error
 from reid.progress import Progress, Silent
 from reid.types import ImageState
 
@@ -108,8 +109,16 @@ def score_gallery(
 
 
 def _parts(gallery: Iterable[ImageState], size: int) -> Iterator[ImageState]:
+    """Chunks of any size, gathered or cut into states of ``size`` images; the last may have fewer."""
+    waiting: list[ImageState] = []
     for chunk in gallery:
-        yield from chunk.split(size)
+        waiting.append(chunk)
+        if sum(map(len, waiting)) >= size:
+            parts = list(ImageState.cat(waiting).split(size))
+            waiting = [parts.pop()] if len(parts[-1]) < size else []
+            yield from parts
+    if waiting:
+        yield ImageState.cat(waiting)
 
 
 def _block_scores(score: ScoreFunction, query: ImageState, gallery: ImageState) -> NDArray[np.float32]:
@@ -131,7 +140,7 @@ def _allocate(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDAr
     if out is None:
         raise StorageError(
             f"score_gallery: {need}, more than the {max_memory / 2**20:,.0f} MiB allowed in memory, and there is no "
-            "file to put them in. Name one, or allow more memory (--max-memory)."
+            "file to put them in. Name one, or allow more memory."
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +148,12 @@ def _allocate(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDAr
         # A memory map on a full disk kills the process instead of raising an error.
         if num_bytes > free:
             raise StorageError(
-                f"{out}: {need}, found {free / 2**20:,.0f} MiB free. Free some space, or choose another --out."
+                f"{out}: {need}, found {free / 2**20:,.0f} MiB free. Free some space, choose another folder, or allow "
+                "more memory (evaluation.max_score_memory_gib)."
             )
         return np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
     except OSError as error:
-        raise StorageError(f"{out}: cannot be written: {error.strerror}. Choose another folder with --out.") from error
+        raise storage_error(out, error) from error
 
 
 def _miscounted(num_gallery: int, found: str) -> ShapeError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from tabulate import tabulate
 
+from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, TargetResult
 from reid.report.table import protocol
 
@@ -17,16 +18,26 @@ def summary(results: Sequence[RunResult]) -> str:
     """Lay out results as a GitHub table in percent, one row for all seeds of a training and a test.
 
     Args:
-        results: runs; two belong together if they have the same title and everything in their stamp but seed and
-            commit agrees. Rows stand in the order of the tests, then of ``results``.
+        results: runs; two belong together if they were trained by the same recipe and tested by the same protocol:
+            all of their stamps but seed and commit agrees, and so do the target's images and camera rule. Rows
+            stand in the order of the tests, then of ``results``.
 
     Returns:
         the table as text, without a closing newline. A deviation is that of the seeds (n - 1 in the denominator).
+
+    Raises:
+        ConfigError: two results of one row have the same seed.
     """
     groups: dict[tuple[str, ...], list[tuple[RunResult, TargetResult]]] = {}
     for result in results:
         for target in result.targets:
-            groups.setdefault(_key(result, target), []).append((result, target))
+            group = groups.setdefault(_key(result, target), [])
+            if result.stamp.seed in [other.stamp.seed for other, _ in group]:
+                raise ConfigError(
+                    f"{result.title}: found two results of seed {result.stamp.seed} on {target.target}. A deviation "
+                    "over seeds wants each once: leave one of them out."
+                )
+            group.append((result, target))
     places = {key: (key[:2], number) for number, key in enumerate(groups)}
     first = {pair: number for number, (pair, _) in reversed(list(enumerate(places.values())))}
     ordered = sorted(groups, key=lambda key: (first[key[:2]], places[key][1]))
@@ -36,7 +47,9 @@ def summary(results: Sequence[RunResult]) -> str:
 
 def _key(result: RunResult, target: TargetResult) -> tuple[str, ...]:
     stamp = result.stamp.model_dump_json(exclude={"seed", "commit"})
-    return result.stamp.trained_on, target.target, result.title, stamp
+    test = target.model_dump_json(include={"counts_checked", "camera_rule", "num_query", "num_gallery"})
+    title = result.title if result.stamp.recipe is None else ""  # the best that older results tell
+    return result.stamp.trained_on, target.target, title, stamp, test
 
 
 def _row(group: Sequence[tuple[RunResult, TargetResult]]) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def _published_row(row: PublishedRow, citations: Sequence[str]) -> tuple[str, ..
 
 
 def protocol(result: RunResult, target: TargetResult) -> str:
-    """The choices behind a number in a few words, such as ``last epoch, 128x64 float32, camera rule on``."""
+    """The choices behind a number in a few words: ``last epoch, 128x64 float32, float16 states, camera rule on`` ..."""
     stamp = result.stamp
     height, width = stamp.image_size
     checked = target.counts_checked and stamp.sources_counts_checked
@@ -102,7 +102,7 @@ def protocol(result: RunResult, target: TargetResult) -> str:
     return ", ".join(
         [
             stamp.checkpoint_rule,
-            f"{height}x{width} {stamp.precision}",
+            f"{height}x{width} {stamp.precision}, {stamp.state_precision} states",
             f"camera rule {target.camera_rule}",
             f"counts {'checked' if checked else 'unchecked'}",
             *([f"{uncounted} of {target.num_query} queries without a match"] if uncounted else []),

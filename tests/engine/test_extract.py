@@ -61,3 +61,11 @@ def test_a_truncated_image_is_named(model, records, tmp_path):
     for num_workers in (0, 2):
         with pytest.raises(ImageError, match=r"half\.jpg"):
             extracted(model, [*records, ImageRecord(half, pid=0)], num_workers=num_workers)
+
+
+def test_states_are_kept_in_full_where_that_is_wanted(model, records):
+    expected = model.encode([record.path for record in records])
+    found = extracted(model, records, halved=False)
+    for name, tensor in found.tensors.items():
+        assert tensor.dtype == torch.float32
+        torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-5)

@@ -37,3 +37,9 @@ def test_the_clock_survives_json():
     assert Clock(**json.loads(json.dumps(asdict(clock)))) == clock
     assert Clock() == Clock(epoch=0, step=0)
     assert pytest.approx(0.0) == Clock().seconds
+
+
+def test_the_next_stage_begins_at_its_beginning_and_the_rest_goes_on():
+    clock = Clock(stage=1, stage_epoch=2, stage_done=True, epoch=5, step=70, images=560, seconds=1.5)
+    clock.next_stage()
+    assert clock == Clock(stage=2, stage_epoch=0, stage_done=False, epoch=5, step=70, images=560, seconds=1.5)

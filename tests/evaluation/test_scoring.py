@@ -49,6 +49,17 @@ def test_blocks_stay_within_their_sizes():
     assert set(sizes) == {(q, g) for q in (3, 1) for g in (4, 3)}
 
 
+def test_small_chunks_are_gathered_into_blocks():
+    sizes = []
+
+    def watched(query, gallery):
+        sizes.append((len(query), len(gallery)))
+        return product(query, gallery)
+
+    score_gallery(watched, list(QUERY.split(4)), GALLERY.split(2), 11, how=Scoring(gallery_block=5))
+    assert sizes == [(4, 5), (3, 5), (4, 5), (3, 5), (4, 1), (3, 1)]
+
+
 def test_the_gallery_is_read_once_and_lazily():
     taken = []
 
@@ -63,7 +74,7 @@ def test_the_gallery_is_read_once_and_lazily():
         scored.append(len(part))
         return product(query, part)
 
-    score_gallery(watched, QUERY, gallery(), 11)
+    score_gallery(watched, QUERY, gallery(), 11, how=Scoring(gallery_block=4))
     assert taken == [(0, 0), (1, 1), (2, 2)]
 
 
@@ -80,7 +91,7 @@ def test_scores_that_fit_make_no_file(tmp_path):
 
 
 def test_large_scores_without_a_file_are_an_error():
-    with pytest.raises(StorageError, match="--max-memory"):
+    with pytest.raises(StorageError, match="no file to put them in"):
         score_gallery(product, QUERY, [GALLERY], 11, how=Scoring(max_memory=0))
 
 
@@ -148,7 +159,7 @@ def test_progress_counts_gallery_images_and_shows_the_rate():
             raise AssertionError(message)
 
     recorder = Recorder()
-    score_gallery(product, QUERY, GALLERY.split(4), 11, progress=recorder)
+    score_gallery(product, QUERY, GALLERY.split(4), 11, how=Scoring(gallery_block=4), progress=recorder)
     assert recorder.opened == [("score", 11, "image")]
     assert recorder.counts == [4, 4, 3]
     assert all(float(facts["pairs/s"].replace(",", "")) > 0 for facts in recorder.facts)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from reid.errors import ConfigError
 from reid.evaluation.results import Training
 from reid.report.summary import HEADERS, summary
 from tests.report.runs import run, target
@@ -37,3 +38,32 @@ def test_rows_of_one_test_stand_together():
 def test_one_run_has_no_deviation():
     (row,) = rows(summary([run(target())]))
     assert dict(zip(HEADERS, row, strict=True))["Rank-1"] == "50.0"
+
+
+@pytest.mark.parametrize("changes", [{"recipe": "b2"}, {"state_precision": "float32"}, {"ap_rule": "trapezoid"}])
+def test_other_trainings_and_rules_stay_apart(changes):
+    assert (
+        len(rows(summary([run(target(), recipe="a1"), run(target(), **{"recipe": "a1", "seed": 4, **changes})]))) == 2
+    )
+
+
+@pytest.mark.parametrize("changes", [{"camera_rule": "off"}, {"counts_checked": False}, {"num_gallery": 50}])
+def test_other_tests_stay_apart(changes):
+    results = [run(target(), recipe="a1"), run(target(**changes), recipe="a1", seed=4)]
+    assert len(rows(summary(results))) == 2
+
+
+def test_one_recipe_is_one_row_whatever_its_title_and_commit():
+    one, two = run(target(), recipe="a1", seed=1), run(target(), recipe="a1", seed=2, commit="def5678")
+    (row,) = rows(summary([one, two.model_copy(update={"title": "another seed"})]))
+    assert dict(zip(HEADERS, row, strict=True))["Seeds"] == "1, 2"
+
+
+def test_results_without_a_recipe_go_by_their_title():
+    one, two = run(target(), seed=1), run(target(), seed=2)
+    assert len(rows(summary([one, two.model_copy(update={"title": "another"})]))) == 2
+
+
+def test_a_seed_that_comes_twice_is_refused():
+    with pytest.raises(ConfigError, match="two results of seed 3 on market1501"):
+        summary([run(target(), recipe="a1"), run(target(), recipe="a1")])

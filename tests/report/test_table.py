@@ -49,7 +49,7 @@ def test_published_numbers_do_not_stand_beside_another_test_set():
 
 def test_every_row_is_stamped():
     row = cells(table([run(target())]))[1]
-    protocol = "last epoch, 384x128 bfloat16, camera rule on, counts checked"
+    protocol = "last epoch, 384x128 bfloat16, float16 states, camera rule on, counts checked"
     assert row[6:] == ["finite sum", protocol, "3", "abc1234"]
 
 

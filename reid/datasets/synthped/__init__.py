@@ -41,7 +41,7 @@ INFO = DatasetInfo(
 class Synthped(Dataset):
     """Pedestrians drawn by our own renderer, in the Market-1501 form.
 
-    The first :meth:`load` draws the images (about 150 a second) into ``synthped/<domain>-<key>`` under the data root,
+    The first :meth:`load` draws the images (about 100 a second) into ``synthped/<domain>-<key>`` under the data root,
     the key being made of the table; later ones read them. A folder that was drawn by another version of the renderer
     is drawn again. With ``root`` the images are drawn there, and a folder that holds something else is refused.
     """
