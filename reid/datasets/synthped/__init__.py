@@ -21,7 +21,7 @@ from reid.files import atomic_folder, write_json
 __all__ = ["COMPONENT", "INFO", "PARTS", "Config", "Photographs", "Synthped", "render"]
 
 NAME = "synthped"
-RENDERER = 2
+RENDERER = 3
 """Raised whenever the same table would give other images."""
 STAMP = "synthped.json"
 

@@ -16,6 +16,9 @@ from reid.datasets.synthped.render import Cast, Layers, Light, draw
 from reid.datasets.synthped.scene import SPRITE_UNIT
 from reid.datasets.synthped.views import Shot
 
+_MOST_HIDDEN = 0.5
+"""Share of a person that a thing in front may hide; one that would hide more is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Photographs:
@@ -57,9 +60,9 @@ def photograph(shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int
     part, uv, albedo = layers.part, layers.uv, layers.albedo
     for index, shot in enumerate(shots):
         thing = _thing(shot, cameras, size)
-        if thing is not None:
+        hidden = None if thing is None else thing[..., 3] > 0.5
+        if thing is not None and hidden is not None and not _hides(hidden, part[index] >= 0):
             scene[index] = thing[..., :3] * level[index] + scene[index] * (1 - thing[..., 3:])
-            hidden = thing[..., 3] > 0.5
             part[index][hidden], uv[index][hidden], albedo[index][hidden] = -1, 0, 0
     noise = noise_planes([shot.seed for shot in shots], size)
     return Photographs(take_pictures(scene, _exposure(shots, cameras, size), noise), part, uv, albedo)
@@ -107,6 +110,11 @@ def _thing(shot: Shot, cameras: Sequence[Camera], size: tuple[int, int]) -> Floa
     ratio = SPRITE_UNIT / unit
     left, top = sprite.shape[1] / 2 - x * ratio, sprite.shape[0] - y * ratio
     return resample(sprite, (left, top, left + size[1] * ratio, top + size[0] * ratio), size)
+
+
+def _hides(hidden: NDArray[np.bool_], person: NDArray[np.bool_]) -> bool:
+    """Whether so much of the person is hidden that no detector would have found one."""
+    return int((hidden & person).sum()) > _MOST_HIDDEN * int(person.sum())
 
 
 def _shadows(shots: Sequence[Shot], cameras: Sequence[Camera], alpha: Floats) -> Floats:

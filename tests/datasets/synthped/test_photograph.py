@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -31,6 +33,18 @@ def test_pictures_and_buffers_have_their_form():
     covered = (photos.part >= 0).mean(axis=(1, 2))
     assert 0.15 < np.median(covered) < 0.7
     assert photos.image.std(axis=(1, 2, 3)).min() > 5
+
+
+def test_nothing_in_front_hides_most_of_a_person():
+    config = CONFIG.model_copy(update={"num_train_pids": 20})
+    cameras = install_cameras(config)
+    shots = [shot for job in jobs(config, cameras) for shot in job.shots if shot.stands and shot.cover]
+    seen, there = (
+        (photograph(taken, cameras, (128, 64)).part >= 0).sum(axis=(1, 2))
+        for taken in (shots, [replace(shot, cover=None) for shot in shots])
+    )
+    assert (2 * seen >= there).all()
+    assert (seen < there).sum() > len(shots) // 3
 
 
 def matches(photos, first, second):
