@@ -30,7 +30,7 @@ def test_the_person_is_the_first_figure_and_roughly_in_the_middle():
             assert main.person is PERSON
             assert abs(main.foot[0] - 32) < 16
             assert 95 < main.foot[1] < 140
-            assert 0.7 < main.unit * float(PERSON.body.height) / 128 < 1.2
+            assert 0.7 < main.unit * float(PERSON.body.height) / 128 < 1.4  # from above a body looks shorter than it is
 
 
 def test_spoilt_boxes_are_worse():
