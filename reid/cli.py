@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -185,6 +186,7 @@ def record_command(runs: RunPaths) -> None:
 
 def main() -> None:
     """Entry point of the ``reid`` command: what a user can cause ends with a message and exit code 2."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are cleared away
     try:
         app()
     except ReidError as error:

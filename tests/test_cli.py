@@ -1,6 +1,10 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -246,3 +250,15 @@ def test_two_targets_of_one_name_are_refused(reid, toml, untrained, drawn_root, 
     code, out, _ = reid("run", toml({**untrained, "target": labelled}), "--data", drawn_root, "--out", tmp_path / "run")
     assert code == 0
     assert "again" in out
+
+
+@pytest.mark.slow
+def test_a_terminated_command_clears_up_behind_itself(tmp_path):
+    command = [sys.executable, "-c", "from reid.cli import main; main()", "data", "make", "synthped"]
+    with subprocess.Popen([*command, "--data", str(tmp_path)], stderr=subprocess.DEVNULL) as drawing:
+        while not list(tmp_path.rglob("*.jpg")):
+            assert drawing.poll() is None
+            time.sleep(0.05)
+        drawing.terminate()
+    assert drawing.returncode == 128 + signal.SIGTERM
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -154,6 +155,7 @@ def _load(
         batch_sampler=_number(batches),
         collate_fn=_unchanged,
         num_workers=num_workers,
+        worker_init_fn=_end_with_parent if num_workers else None,
         multiprocessing_context=_context() if num_workers else None,
         generator=torch.Generator(),  # DataLoader would draw from the global one, whose state training saves
     )
@@ -180,6 +182,18 @@ def _read_train(transform: TrainTransform, seed: int, epoch: int, path: Path, pl
 
 def _read_test(transform: TestTransform, path: Path, _place: int) -> Tensor:
     return transform(read_image(path))
+
+
+def _end_with_parent(_worker: int) -> None:
+    """A worker whose main process was killed would wait for work for ever: its own parent is the fork server."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _unchanged(batch: Any) -> Any:

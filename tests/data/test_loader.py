@@ -1,6 +1,10 @@
 import io
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -143,6 +147,44 @@ def test_killed_worker_is_an_error_that_says_what_to_do(records):
     worker.kill()
     with pytest.raises(WorkerError, match=r"found one that ended early\..*use fewer workers"):
         list(batches)
+
+
+_ITERATE = """
+import multiprocessing, sys, time
+from pathlib import Path
+from reid.data import loader
+from reid.types import ImageRecord
+
+if __name__ == "__main__":
+    batches = loader.test_batches([ImageRecord(Path(sys.argv[1]), pid=0)] * 8, (32, 16), batch_size=1, num_workers=1)
+    next(batches)
+    print(multiprocessing.active_children()[0].pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_main_process_is_killed(records, tmp_path):
+    script = tmp_path / "iterate.py"
+    script.write_text(_ITERATE)
+    with subprocess.Popen([sys.executable, script, records[0].path], stdout=subprocess.PIPE, text=True) as main:
+        worker = int(main.stdout.readline())
+        assert _runs(worker)
+        main.kill()
+    for _ in range(100):
+        if not _runs(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker still runs ten seconds after its main process was killed")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "RGB"])
