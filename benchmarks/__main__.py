@@ -22,7 +22,7 @@ def main(names: list[str]) -> int:
         print(f"usage: python -m benchmarks all | {' | '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     for name in chosen:
-        rows = BENCHMARKS[name]()
+        rows = [row.record() for row in BENCHMARKS[name]()]
         print(f"\n{name} on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
         write_json(RESULTS / f"{name}.json", {"name": name, "machine": machine(), "commit": commit(), "rows": rows})
     return 0

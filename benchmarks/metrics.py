@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks._rows import Row
 from benchmarks._timing import medians
 from reid.evaluation.labels import Labels
 from reid.evaluation.metrics import retrieval_metrics
@@ -12,7 +13,7 @@ from reid.evaluation.ranking import rank_matches
 QUERIES, GALLERY, PIDS, CAMERAS = 3368, 15913, 750, 6
 
 
-def measure() -> list[dict[str, object]]:
+def measure() -> list[Row]:
     """Rows: a stable argsort of the scores alone, which usual evaluations begin with, and all of ours."""
     rng = np.random.default_rng(0)
     score_QG = rng.standard_normal((QUERIES, GALLERY), dtype=np.float32)
@@ -23,7 +24,7 @@ def measure() -> list[dict[str, object]]:
     }
     seconds = medians(cases)
     base = seconds["argsort of the scores alone"]
-    return [{"case": name, "value": value, "unit": "s", "ratio": base / value} for name, value in seconds.items()]
+    return [Row(name, value, "s", base / value) for name, value in seconds.items()]
 
 
 def _labels(rng: np.random.Generator, num: int) -> Labels:

@@ -19,6 +19,7 @@ from reid.errors import ConfigError, ReidError
 from reid.evaluate import evaluate, finished
 from reid.evaluation.results import read_results, write_results
 from reid.experiment import Experiment, on_transfer, read_experiment
+from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
 from reid.report.margins import margins
 from reid.report.summary import summary
@@ -187,6 +188,7 @@ def record_command(runs: RunPaths) -> None:
 def main() -> None:
     """Entry point of the ``reid`` command: what a user can cause ends with a message and exit code 2."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are cleared away
+    keep_freed_memory()
     try:
         app()
     except ReidError as error:

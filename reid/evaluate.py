@@ -119,8 +119,7 @@ def _score(
     model: Model, target: Target, options: EvaluationConfig, out: Path, session: Session
 ) -> tuple[float, GalleryScores]:
     """(seconds for the queries' states, scores)."""
-    halved = options.state_precision == "float16"
-    how = Extraction(options.batch_size, session.num_workers, options.precision, halved)
+    how = Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision)
     started = time.perf_counter()
     query = list(extract(model, target.query, how))
     query_s = time.perf_counter() - started

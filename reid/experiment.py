@@ -17,8 +17,8 @@ from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.precision import Precision
 from reid.engine.schedule import ScheduleConfig, StepConfig
-from reid.evaluation.results import StatePrecision
 from reid.protocols._base import Transfer
+from reid.types import StatePrecision
 
 Table = dict[str, Any]
 
@@ -42,7 +42,7 @@ class EvaluationConfig(Config):
     """``[evaluation]``: how targets are tested."""
 
     precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
-    state_precision: StatePrecision = "float16"  # of states that wait to be scored; float16: where the matcher allows
+    state_precision: StatePrecision = "float16"  # of states that wait to be scored; bfloat16 is fastest on CPUs
     max_score_memory_gib: NonNegativeFloat = 2.0  # scores beyond it go to a file; ten times Market-1501's
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera

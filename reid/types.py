@@ -50,6 +50,10 @@ class FeatureSpec:
     maps: Mapping[int, tuple[int, int, int]]
 
 
+StatePrecision = Literal["float16", "bfloat16", "float32"]
+"""How states wait to be scored. On a CPU, float16 is multiplied in float32, and bfloat16 as it is, which is fastest."""
+
+
 @dataclass(frozen=True, slots=True)
 class StateField:
     """How one field of an :class:`ImageState` is kept.
@@ -104,17 +108,17 @@ class ImageState:
 
         return ImageState({name: move(tensor) for name, tensor in self.tensors.items()}, self.fields)
 
-    def stored(self, *, halved: bool = True) -> ImageState:
-        """What to keep while many images wait: cached fields only, floating-point ones in their storage dtype.
+    def stored(self, precision: StatePrecision = "float16") -> ImageState:
+        """What to keep while many images wait: cached fields only.
 
         Args:
-            halved: False keeps them all in float32.
+            precision: of floating-point fields that bear halving; the others are kept in float32.
         """
         kept = {}
         for name, tensor in self.tensors.items():
             field_ = self.fields.get(name, StateField())
             if field_.cached:
-                dtype = field_.storage if halved else torch.float32
+                dtype = getattr(torch, precision) if field_.storage == torch.float16 else field_.storage
                 kept[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         return ImageState(kept, {name: self.fields[name] for name in kept if name in self.fields})
 

@@ -53,7 +53,12 @@ def test_fields_must_agree_in_length():
 
 
 def test_storage_need_not_halve():
-    stored = state().stored(halved=False)
+    stored = state().stored("float32")
     assert (stored["key"].dtype, stored["idx"].dtype) == (torch.float32, torch.int64)
     assert torch.equal(stored["key"], state()["key"].float())
     assert "train" not in stored.tensors
+
+
+def test_storage_may_halve_to_bfloat16():
+    stored = state().stored("bfloat16")
+    assert (stored["key"].dtype, stored["exact"].dtype) == (torch.bfloat16, torch.float32)

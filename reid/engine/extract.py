@@ -10,7 +10,7 @@ import torch
 from reid.data.loader import default_workers, test_batches
 from reid.engine.model import Model
 from reid.engine.precision import Precision, autocast
-from reid.types import ImageRecord, ImageState
+from reid.types import ImageRecord, ImageState, StatePrecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,13 @@ class Extraction:
         batch_size: images a batch.
         num_workers: processes that decode images.
         precision: arithmetic of backbone and encoder.
-        halved: whether states are kept in float16, where the matcher allows it; else in float32.
+        states: precision of the states, where the matcher allows it.
     """
 
     batch_size: int = 64
     num_workers: int = field(default_factory=default_workers)
     precision: Precision = "float32"
-    halved: bool = True
+    states: StatePrecision = "float16"
 
 
 @torch.no_grad()
@@ -44,4 +44,4 @@ def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> It
     for image_BCHW in loader:
         with autocast(model.device, how.precision):
             state = model(image_BCHW)
-        yield state.stored(halved=how.halved)
+        yield state.stored(how.states)

@@ -15,11 +15,11 @@ from reid.evaluation.metrics import MAX_RANK, RetrievalMetrics
 from reid.evaluation.ranking import Ranking
 from reid.evaluation.scoring import GalleryScores
 from reid.files import write_json
+from reid.types import StatePrecision
 
 SCHEMA_VERSION: Final = 1
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-StatePrecision = Literal["float16", "float32"]
 ApRule = Literal["finite_sum", "trapezoid"]
 
 

@@ -14,6 +14,7 @@ from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similar
 from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
+from reid.nn.norm import affine
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 
@@ -91,7 +92,7 @@ class QAConv(Matcher):
             self._score_block,
             query,
             gallery,
-            bytes_per_pair=4 * 2 * 3 * num_positions,
+            bytes_per_pair=4 * 2 * 2 * num_positions,
             bytes_per_image=4 * num_positions * dim,
         )
 
@@ -111,12 +112,16 @@ class QAConv(Matcher):
         return logit_N.view(len(query), len(gallery))
 
     def _head(self, maxima: Maxima) -> Tensor:
-        """Logits, [N], from maxima of any leading shape, flattened."""
-        rows_XS = torch.stack((maxima.over_gallery, maxima.over_query), dim=-2).reshape(-1, self.fc.in_features)
+        """Logits, [N], from the maxima of pairs in any form."""
+        rows_XS = maxima.both.reshape(-1, self.fc.in_features)
         with torch.autocast(rows_XS.device.type, enabled=False):  # the head's sums do not bear half precision
-            rows_XS = self.bn(rows_XS.unsqueeze(1)).squeeze(1)
-            logit_N = self.fc(rows_XS).view(-1, 2).sum(1)
-            return self.logit_bn(logit_N.unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
+            if not self.training and not torch.is_grad_enabled():  # the batch norm's one channel passes through the sum
+                scale, shift = affine(self.bn)
+                weight_S = self.fc.weight[0]
+                logit_X = rows_XS @ (weight_S * scale) + (weight_S.sum() * shift + self.fc.bias)
+            else:
+                logit_X = self.fc(self.bn(rows_XS.unsqueeze(1)).squeeze(1))
+            return self.logit_bn(logit_X.view(2, -1).sum(0).unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
 
     def _features(self, state: ImageState) -> Tensor:
         return read_field(state, "features", self.feature_shape, self.config.name)

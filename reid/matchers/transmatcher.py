@@ -11,11 +11,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from reid.kernels.mlp_head import MlpHead
 from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similarity_maxima
 from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.attention import EncoderStack, Init
+from reid.nn.norm import affine
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 
@@ -64,12 +66,25 @@ class MatchingLayer(nn.Module):
         return embed_SS.sigmoid()
 
     def forward(self, maxima: Maxima) -> Tensor:
-        """Logits of N pairs, [N], from their maxima, flattened to [N, S]."""
-        rows_XS = torch.stack((maxima.over_gallery, maxima.over_query), dim=-2).reshape(-1, self.fc2.in_features)
-        rows_XS = self.bn1(rows_XS.unsqueeze(1)).squeeze(1)
+        """Logits of N pairs, [N], from the maxima of pairs in any form; with gradients, batch norms by their mode."""
+        rows_XS = self.bn1(maxima.both.reshape(-1, 1, self.fc2.in_features)).squeeze(1)
         hidden_XF = self.bn2(self.fc2(rows_XS)).relu_()
-        logit_N = self.fc3(hidden_XF).view(-1, 2).sum(1)
+        logit_N = self.fc3(hidden_XF).view(2, -1).sum(0)
         return self.bn3(logit_N.unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
+
+    def infer(self, maxima: Maxima, *, halves: bool) -> Tensor:
+        """The same in eval mode without gradients: batch norms folded into the weights, no hidden layer kept."""
+        rows_XS = maxima.both.view(-1, self.fc2.in_features)
+        logit_N = self._folded().logits(rows_XS, halves=halves).view(2, -1).sum(0)
+        scale, shift = affine(self.bn3)
+        return (logit_N + 2 * self.fc3.bias) * scale + shift
+
+    def _folded(self) -> MlpHead:
+        first_scale, first_shift = affine(self.bn1)
+        scale_F, shift_F = affine(self.bn2)
+        weight_FS = scale_F[:, None] * self.fc2.weight
+        bias_F = scale_F * self.fc2.bias + shift_F + weight_FS.sum(1) * first_shift
+        return MlpHead(weight_FS * first_scale, bias_F, self.fc3.weight[0])
 
 
 class MatchingDecoder(nn.Module):
@@ -107,12 +122,14 @@ class MatchingDecoder(nn.Module):
         """Score keys: aligned pairs, [N], or every query with every gallery image, [Q, G]; at least float32."""
         maxima_of = aligned_maxima if aligned else similarity_maxima
         pairs = (len(query_NLSD),) if aligned else (len(query_NLSD), len(gallery_NLSD))
+        fast = not (self.training or torch.is_grad_enabled())
+        halves = query_NLSD.dtype == gallery_NLSD.dtype == torch.bfloat16
+        total_N = query_NLSD.new_zeros(1, dtype=self.norm.weight.dtype)
         with torch.autocast(query_NLSD.device.type, enabled=False):  # the head's sums do not bear half precision
-            logits = [
-                layer(maxima_of(query_NLSD[:, level], gallery_NLSD[:, level], layer.weight()))
-                for level, layer in enumerate(self.matching_layers())
-            ]
-            return self.norm(torch.stack(logits).sum(0).unsqueeze(1)).view(pairs)  # type: ignore[no-any-return]
+            for level, layer in enumerate(self.matching_layers()):
+                maxima = maxima_of(query_NLSD[:, level], gallery_NLSD[:, level], layer.weight())
+                total_N = total_N + (layer.infer(maxima, halves=halves) if fast else layer(maxima))
+            return self.norm(total_N.unsqueeze(1)).view(pairs)  # type: ignore[no-any-return]
 
 
 class TransMatcher(Matcher):
@@ -168,7 +185,7 @@ class TransMatcher(Matcher):
             self._score_block,
             query,
             gallery,
-            bytes_per_pair=4 * 2 * 3 * (self.config.decoder_feedforward + num_positions),
+            bytes_per_pair=4 * 2 * 2 * num_positions,
             bytes_per_image=4 * num_positions * dim,
         )
 

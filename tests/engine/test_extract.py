@@ -65,7 +65,7 @@ def test_a_truncated_image_is_named(model, records, tmp_path):
 
 def test_states_are_kept_in_full_where_that_is_wanted(model, records):
     expected = model.encode([record.path for record in records])
-    found = extracted(model, records, halved=False)
+    found = extracted(model, records, states="float32")
     for name, tensor in found.tensors.items():
         assert tensor.dtype == torch.float32
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-5)

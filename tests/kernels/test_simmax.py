@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import ShapeError
-from reid.kernels import simmax
-from reid.kernels.simmax import aligned_maxima, similarity_maps, similarity_maxima
+from reid.kernels.native import amx, compiler
+from reid.kernels.simmax import _blocks, aligned_maxima, backend, similarity_maps, similarity_maxima, using
+from reid.kernels.simmax._autograd import SimilarityMaxima
 from tests.reference.similarity import maxima as slow_maxima
 
 
@@ -52,7 +53,7 @@ def test_equals_loops_for_any_size_and_block(
         weight = None if weight is None else weight.round()
     wanted = slow_maxima(query.numpy(), gallery.numpy(), None if weight is None else weight.numpy())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(simmax._BLOCK_ENTRIES, "cpu", entries)
+        patch.setitem(_blocks.BLOCK_BYTES, "cpu", 8 * entries)
         plain = similarity_maxima(query, gallery, weight)
         with_grad = similarity_maxima(query.requires_grad_(), gallery.requires_grad_(), weight)
     for found in (plain, with_grad):
@@ -63,7 +64,7 @@ def test_equals_loops_for_any_size_and_block(
 @pytest.mark.parametrize("entries", [1, 30, 2**20])
 @pytest.mark.parametrize(("num_query", "num_gallery", "num_positions"), [(3, 4, 5), (1, 1, 1), (2, 1, 6)])
 def test_gradients_in_float64(monkeypatch, entries, num_query, num_gallery, num_positions):
-    monkeypatch.setitem(simmax._BLOCK_ENTRIES, "cpu", entries)
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 8 * entries)
     inputs = [
         draw(num_query, num_positions, 3).requires_grad_(),
         draw(num_gallery, num_positions, 3, seed=1).requires_grad_(),
@@ -206,11 +207,11 @@ def test_no_map_is_kept_for_the_backward_pass():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_products_in_half_precision_as_on_cuda(monkeypatch, weighted):
-    monkeypatch.setitem(simmax._BLOCK_ENTRIES, "cpu", 200)
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 400)
     dtype = torch.bfloat16
     query, gallery = draw(3, 6, 4, dtype=dtype).requires_grad_(), draw(4, 6, 4, seed=1, dtype=dtype).requires_grad_()
     weight = (draw(6, 6, seed=2).sigmoid().float()).requires_grad_() if weighted else None
-    found = simmax._SimilarityMaxima.apply(query, gallery, weight)
+    found = SimilarityMaxima.apply(query, gallery, weight)
     exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (query, gallery)]
     exact = similarity_maxima(*exact_inputs, None if weight is None else weight.detach().double())
     assert found[0].dtype == torch.float32
@@ -223,3 +224,93 @@ def test_products_in_half_precision_as_on_cuda(monkeypatch, weighted):
         assert torch.corrcoef(torch.stack([half.grad.double().flatten(), double.grad.flatten()]))[0, 1] > 0.99
     if weight is not None:
         assert weight.grad.isfinite().all()
+
+
+def has_native():
+    return amx().library is not None
+
+
+BACKENDS = [
+    pytest.param("native", marks=pytest.mark.skipif(not has_native(), reason=amx().reason)),
+    "eager",
+    pytest.param(
+        "compiled", marks=[pytest.mark.slow, pytest.mark.skipif(compiler() is None, reason="no C++ compiler")]
+    ),
+]
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("sizes", [(3, 5, 35, 40), (2, 2, 32, 64), (1, 7, 3, 5), (5, 1, 200, 33)], ids=str)
+def test_every_way_with_bfloat16_is_near_the_loops(monkeypatch, name, weighted, sizes):
+    num_query, num_gallery, num_positions, dim = sizes
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 3 * 2 * num_positions**2)
+    query = draw(num_query, num_positions, dim, dtype=torch.bfloat16)
+    gallery = draw(num_gallery, num_positions, dim, seed=1, dtype=torch.bfloat16)
+    weight = draw(num_positions, num_positions, seed=2, dtype=torch.float32).sigmoid() if weighted else None
+    exact = torch.einsum("gsd,qtd->qgst", gallery.double(), query.double())
+    exact = exact if weight is None else exact * weight.double()
+    with using(name):
+        found = similarity_maxima(query, gallery, weight)
+    assert found.both.dtype == torch.float32
+    # the native kernel rounds the weight to 11 bits and nothing else; the others round maps and weight to 8
+    tolerance = {"rtol": 6e-4, "atol": 1e-4} if name == "native" else {"rtol": 1.2e-2, "atol": 1e-2}
+    torch.testing.assert_close(found.over_gallery.double(), exact.amax(2), **tolerance)
+    torch.testing.assert_close(found.over_query.double(), exact.amax(3), **tolerance)
+
+
+@pytest.mark.parametrize("name", ["eager", BACKENDS[2]])
+def test_every_way_with_float32_is_exact(monkeypatch, name):
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 3 * 4 * 35**2)
+    query, gallery = draw(3, 35, 8, dtype=torch.float32), draw(4, 35, 8, seed=1, dtype=torch.float32)
+    weight = draw(35, 35, seed=2, dtype=torch.float32)
+    wanted = slow_maxima(query.numpy(), gallery.numpy(), weight.numpy())
+    with using(name):
+        found = similarity_maxima(query, gallery, weight)
+    np.testing.assert_allclose(found.over_gallery.numpy(), wanted[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.over_query.numpy(), wanted[1], rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 70), st.integers(1, 70), st.booleans(), st.integers(0, 9))
+@pytest.mark.skipif(not has_native(), reason=amx().reason)
+def test_the_native_way_for_any_size(num_query, num_gallery, num_positions, dim, weighted, seed):
+    query = draw(num_query, num_positions, dim, seed=seed, dtype=torch.bfloat16)
+    gallery = draw(num_gallery, num_positions, dim, seed=seed + 1, dtype=torch.bfloat16)
+    weight = draw(num_positions, num_positions, seed=seed + 2).half().float() if weighted else None  # of both signs
+    exact = torch.einsum("gsd,qtd->qgst", gallery.double(), query.double())
+    exact = exact if weight is None else exact * weight.double()
+    with using("native"):
+        found = similarity_maxima(query, gallery, weight)
+    torch.testing.assert_close(found.over_gallery.double(), exact.amax(2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.over_query.double(), exact.amax(3), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_a_nan_reaches_the_pairs_of_its_image_only(name):
+    query, gallery = draw(3, 40, 8, dtype=torch.bfloat16), draw(4, 40, 8, seed=1, dtype=torch.bfloat16)
+    query[1, 39, 7] = torch.nan
+    with using(name):
+        found = similarity_maxima(query, gallery)
+    assert found.over_gallery[1].isnan().any(dim=-1).all()
+    assert found.both[:, [0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("name", BACKENDS[:2])
+def test_strided_views_are_read_right(name):
+    keys = draw(4, 3, 34, 40, dtype=torch.bfloat16)  # images, levels, positions, channels
+    with using(name):
+        view = similarity_maxima(keys[:, 1], keys[::2, 2])
+        copy = similarity_maxima(keys[:, 1].contiguous(), keys[::2, 2].contiguous())
+    assert torch.equal(view.both, copy.both)
+
+
+def test_small_calls_are_not_compiled_and_float32_is_not_native():
+    features = draw(2, 5, 4, dtype=torch.float32)
+    assert backend(features, 10**4) == "eager"
+    assert backend(features, 10**9) == ("compiled" if compiler() else "eager")
+    assert backend(features.bfloat16(), 10**4) == ("native" if has_native() else "eager")
+    with using("eager"):
+        assert backend(features.bfloat16(), 10**9) == "eager"
+    with pytest.raises(ValueError, match="fast"), using("fast"):
+        pass

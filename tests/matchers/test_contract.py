@@ -151,7 +151,7 @@ def test_stored_states_keep_the_ranking(matcher):
     assert found.dtype == torch.float32
     assert spearman(found, wanted) >= 0.999
     if all(field.storage == torch.float16 for field in query.fields.values()):
-        coarse = matcher.score(query.to(dtype=torch.bfloat16), gallery.to(dtype=torch.bfloat16))
+        coarse = matcher.score(query.stored("bfloat16"), gallery.stored("bfloat16"))
         assert coarse.dtype == torch.float32
         assert spearman(coarse, wanted) >= 0.99
 

@@ -1,0 +1,226 @@
+// Matrix products on AMX tiles whose results are reduced before they leave the first-level cache.
+//
+// Packed operands: blocks of 32 positions, in each the steps of 32 channels, in each two tiles of 1 KiB. A tile of
+// "rows" is [16 positions][32 channels]; a tile of "columns" is [16 channel pairs][16 positions][2]. Positions are
+// filled up with copies of the last one, which changes no maximum; channels with zeros.
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace {
+
+constexpr int kSide = 32;        // positions of a block, and channels of a step
+constexpr int kTile = 16 * 32;   // values of a tile
+constexpr int kStep = 2 * kTile; // values of the two tiles of a step
+constexpr int kStepsCached = 8;  // of 32 rows, in a third of the first-level cache
+constexpr int kGroup = 6;        // blocks of columns whose sums are held: 24 KiB
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+struct alignas(64) TileShapes {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t bytes_per_row[16] = {};
+  uint8_t rows[16] = {};
+};
+
+class Tiles { // the tile registers of this thread: 0-3 sums, 4-5 rows, 6-7 columns
+ public:
+  Tiles() {
+    TileShapes shapes;
+    for (int i = 0; i < 8; ++i) shapes.bytes_per_row[i] = 64, shapes.rows[i] = 16;
+    _tile_loadconfig(&shapes);
+  }
+  ~Tiles() { _tile_release(); }
+};
+
+inline void add_products(const uint16_t* rows, const uint16_t* columns, int64_t steps) {
+  for (int64_t k = 0; k < steps; ++k, rows += kStep, columns += kStep) {
+    _tile_loadd(6, columns, 64);
+    _tile_loadd(4, rows, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, columns + kTile, 64);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, rows + kTile, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+}
+
+inline void load_sums(const float* sums) { // [32][32]
+  _tile_loadd(0, sums, 4 * kSide);
+  _tile_loadd(1, sums + 16, 4 * kSide);
+  _tile_loadd(2, sums + 16 * kSide, 4 * kSide);
+  _tile_loadd(3, sums + 16 * kSide + 16, 4 * kSide);
+}
+
+inline void store_sums(float* sums) {
+  _tile_stored(0, sums, 4 * kSide);
+  _tile_stored(1, sums + 16, 4 * kSide);
+  _tile_stored(2, sums + 16 * kSide, 4 * kSide);
+  _tile_stored(3, sums + 16 * kSide + 16, 4 * kSide);
+}
+
+inline __m512 half_weight(const uint16_t* weight) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weight)));
+}
+
+// Products of 32 rows with up to kGroup blocks of columns, [blocks][32][32]. A few channels of the rows stay in the
+// first-level cache while the columns stream by.
+void multiply(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int64_t steps, float* sums) {
+  for (int64_t k = 0; k < steps; k += kStepsCached)
+    for (int64_t block = 0; block < blocks; ++block) {
+      if (k == 0) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+      } else {
+        load_sums(sums + block * kSide * kSide);
+      }
+      const int64_t offset = k * kStep, length = std::min<int64_t>(kStepsCached, steps - k);
+      add_products(rows + offset, columns + block * steps * kStep + offset, length);
+      store_sums(sums + block * kSide * kSide);
+    }
+}
+
+// Maxima of the products of 32 rows: over all columns, and, carried along in over_rows, over the rows.
+template <bool kWeighted>
+void match_rows(const uint16_t* rows, const uint16_t* columns, const uint16_t* weight, int64_t num_columns,
+                int64_t steps, float* over_columns, float* over_rows) {
+  alignas(64) float sums[kGroup * kSide * kSide], best[kSide * 16];
+  for (int i = 0; i < kSide; ++i) _mm512_store_ps(best + 16 * i, _mm512_set1_ps(kLowest));
+  for (int64_t t = 0; t < num_columns; t += kSide) {
+    const int64_t place = (t / kSide) % kGroup;
+    if (place == 0)
+      multiply(rows, columns + t * steps * 32, std::min<int64_t>(kGroup, (num_columns - t) / kSide), steps, sums);
+    const float* sum = sums + place * kSide * kSide;
+    __m512 left = _mm512_load_ps(over_rows + t), right = _mm512_load_ps(over_rows + t + 16);
+    for (int i = 0; i < kSide; ++i, sum += kSide) {
+      __m512 first = _mm512_load_ps(sum), second = _mm512_load_ps(sum + 16);
+      if (kWeighted) {
+        first = _mm512_mul_ps(first, half_weight(weight + i * num_columns + t));
+        second = _mm512_mul_ps(second, half_weight(weight + i * num_columns + t + 16));
+      }
+      left = _mm512_max_ps(left, first), right = _mm512_max_ps(right, second);
+      const __m512 row = _mm512_max_ps(_mm512_load_ps(best + 16 * i), _mm512_max_ps(first, second));
+      _mm512_store_ps(best + 16 * i, row);
+    }
+    _mm512_store_ps(over_rows + t, left), _mm512_store_ps(over_rows + t + 16, right);
+  }
+  for (int i = 0; i < kSide; ++i) over_columns[i] = _mm512_reduce_max_ps(_mm512_load_ps(best + 16 * i));
+}
+
+// 16 x 16 values of 32 bits, in place: blocks off the diagonal change places, from 8 x 8 down to 1 x 1.
+void transpose(__m512i* row) {
+  alignas(64) int32_t low[16], high[16];
+  for (int size = 8; size; size /= 2) {
+    for (int c = 0; c < 16; ++c) {
+      low[c] = c & size ? 16 + c - size : c;
+      high[c] = c & size ? 16 + c : c + size;
+    }
+    const __m512i take_low = _mm512_load_si512(low), take_high = _mm512_load_si512(high);
+    for (int i = 0; i < 16; ++i)
+      if (!(i & size)) {
+        const __m512i one = row[i], other = row[i + size];
+        row[i] = _mm512_permutex2var_epi32(one, take_low, other);
+        row[i + size] = _mm512_permutex2var_epi32(one, take_high, other);
+      }
+  }
+}
+
+void pack_tile(const uint16_t* source, int64_t first, int64_t positions, int64_t channels, int64_t left, bool as_rows,
+               uint16_t* tile) {
+  const __mmask32 inside = left >= 32 ? ~0u : (1u << left) - 1;
+  __m512i row[16];
+  for (int64_t r = 0; r < 16; ++r)
+    row[r] = _mm512_maskz_loadu_epi16(inside, source + std::min(first + r, positions - 1) * channels);
+  if (!as_rows) transpose(row);
+  for (int r = 0; r < 16; ++r) _mm512_storeu_si512(tile + 32 * r, row[r]);
+}
+
+} // namespace
+
+extern "C" {
+
+// Ask the kernel for the tile registers, once a process; 0: granted.
+int reid_enable() { return static_cast<int>(syscall(SYS_arch_prctl, 0x1023, 18)); }
+
+// bf16 [images][positions][channels] -> packed, [images][positions up to 32s][channels up to 32s].
+void reid_pack(const uint16_t* source, int64_t images, int64_t positions, int64_t channels, int as_rows,
+               uint16_t* packed) {
+  for (int64_t image = 0; image < images; ++image, source += positions * channels)
+    for (int64_t s = 0; s < positions; s += kSide)
+      for (int64_t k = 0; k < channels; k += 32)
+        for (int half = 0; half < 2; ++half, packed += kTile)
+          pack_tile(source + k, s + 16 * half, positions, channels, channels - k, as_rows != 0, packed);
+}
+
+// Maxima of all pairs of images, both directions, [a_images][b_images][positions] each.
+// a: packed rows; b: packed columns; weight: float16 [padded][padded], first index a's position, or null.
+// scratch: 2 * padded + 32 floats on a 64-byte line.
+void reid_simmax(const uint16_t* a, const uint16_t* b, const uint16_t* weight, int64_t a_images, int64_t b_images,
+                 int64_t positions, int64_t padded, int64_t steps, float* over_b, float* over_a, float* scratch) {
+  const Tiles tiles;
+  const int64_t image = padded * steps * 32;
+  const int64_t group = std::max<int64_t>(1, (1 << 20) / (2 * image)); // b's images that stay in the second-level cache
+  for (int64_t first = 0; first < b_images; first += group)
+    for (int64_t i = 0; i < a_images; ++i)
+      for (int64_t j = first; j < std::min(first + group, b_images); ++j) {
+        float *over_columns = scratch, *over_rows = scratch + padded;
+        std::fill(over_rows, over_rows + padded, kLowest);
+        for (int64_t s = 0; s < padded; s += kSide) {
+          const uint16_t* rows = a + i * image + s * steps * 32;
+          if (weight)
+            match_rows<true>(rows, b + j * image, weight + s * padded, padded, steps, over_columns + s, over_rows);
+          else
+            match_rows<false>(rows, b + j * image, nullptr, padded, steps, over_columns + s, over_rows);
+        }
+        std::memcpy(over_b + (i * b_images + j) * positions, over_columns, 4 * positions);
+        std::memcpy(over_a + (i * b_images + j) * positions, over_rows, 4 * positions);
+      }
+}
+
+// out . relu(W x + bias) of each of the rows x, [num_rows][inputs] float32. W: packed columns, [hidden][inputs].
+// bias, out: [hidden], a multiple of 32, out zero where W was filled up. scratch: 32 * inputs up to 32s, bf16.
+void reid_mlp_head(const float* x, int64_t num_rows, int64_t inputs, const uint16_t* weight, const float* bias,
+                   const float* out, int64_t hidden, float* result, uint16_t* scratch) {
+  const Tiles tiles;
+  const int64_t steps = (inputs + 31) / 32;
+  alignas(64) float sums[kSide * kSide], total[kSide * 16];
+  const __m512 zero = _mm512_setzero_ps();
+  for (int64_t first = 0; first < num_rows; first += kSide) {
+    std::memset(scratch, 0, 2 * kSide * 32 * steps);
+    for (int64_t r = 0; r < kSide; ++r)
+      for (int64_t c = 0; c < inputs; c += 16) {
+        const __mmask16 mask = inputs - c >= 16 ? 0xffff : (1u << (inputs - c)) - 1;
+        const __m512 values = _mm512_maskz_loadu_ps(mask, x + std::min(first + r, num_rows - 1) * inputs + c);
+        uint16_t* to = scratch + (c / 32) * kStep + (r / 16) * kTile + (r % 16) * 32 + c % 32;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(values));
+      }
+    for (int i = 0; i < kSide; ++i) _mm512_store_ps(total + 16 * i, zero);
+    for (int64_t f = 0; f < hidden; f += kSide) {
+      // a stride of 0 puts the same 16 biases into every row
+      _tile_loadd(0, bias + f, 0);
+      _tile_loadd(1, bias + f + 16, 0);
+      _tile_loadd(2, bias + f, 0);
+      _tile_loadd(3, bias + f + 16, 0);
+      add_products(scratch, weight + f * steps * 32, steps);
+      store_sums(sums);
+      const __m512 left = _mm512_loadu_ps(out + f), right = _mm512_loadu_ps(out + f + 16);
+      for (int i = 0; i < kSide; ++i) {
+        __m512 sum = _mm512_load_ps(total + 16 * i);
+        sum = _mm512_fmadd_ps(_mm512_max_ps(_mm512_load_ps(sums + kSide * i), zero), left, sum);
+        sum = _mm512_fmadd_ps(_mm512_max_ps(_mm512_load_ps(sums + kSide * i + 16), zero), right, sum);
+        _mm512_store_ps(total + 16 * i, sum);
+      }
+    }
+    for (int64_t i = 0; i < std::min<int64_t>(kSide, num_rows - first); ++i)
+      result[first + i] = _mm512_reduce_add_ps(_mm512_load_ps(total + 16 * i));
+  }
+}
+
+} // extern "C"

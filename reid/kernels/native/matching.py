@@ -1,0 +1,131 @@
+"""The AMX kernels on tensors: maxima of similarity maps, and a perceptron with one output."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reid.kernels.native import SOURCE, amx
+
+_SIDE = 32
+_PAGE = 4096
+
+
+def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
+    """Maxima of all pairs, [2, Q, G, S], float32: over gallery positions, then over query positions.
+
+    Products in bfloat16, sums in float32, the weight in float16; no similarity map is ever written to memory.
+
+    Args:
+        query_QSD: [Q, S, D], bfloat16, on the CPU.
+        gallery_GSD: [G, S, D], bfloat16, on the CPU.
+        weight_SS: first index gallery, second query position, or None.
+    """
+    (num_query, num_positions, dim), num_gallery = query_QSD.shape, len(gallery_GSD)
+    padded, steps = _up(num_positions), _up(dim) // _SIDE
+    rows, columns = pack(query_QSD, "rows"), pack(gallery_GSD, "columns")
+    weight = None if weight_SS is None else _edge_padded(weight_SS.T.half(), padded)
+    found = query_QSD.new_empty((2, num_query, num_gallery, num_positions), dtype=torch.float32)
+
+    def part(start: int, stop: int) -> None:
+        scratch = aligned(2 * padded + _SIDE, torch.float32)
+        _library().reid_simmax(
+            *(_address(rows[start]), _address(columns), None if weight is None else _address(weight)),
+            *map(ctypes.c_int64, (stop - start, num_gallery, num_positions, padded, steps)),
+            *(_address(found[0, start]), _address(found[1, start]), _address(scratch)),
+        )
+
+    _in_threads(part, num_query)
+    _pass_on_nan(found, query_QSD, gallery_GSD)
+    return found
+
+
+def mlp_logits(row_XS: Tensor, packed: Tensor, bias_F: Tensor, out_F: Tensor) -> Tensor:
+    """``out . relu(W row + bias)`` of each row, [X], float32, the products with W in bfloat16.
+
+    Args:
+        row_XS: [X, S], float32, contiguous.
+        packed: W, [F, S], by :func:`pack` as columns, [1, F, S] before.
+        bias_F: [F] float32, F a multiple of 32.
+        out_F: [F] float32.
+    """
+    num_rows, num_inputs = row_XS.shape
+    logit_X = row_XS.new_empty(num_rows)
+
+    def part(start: int, stop: int) -> None:
+        scratch = aligned(_SIDE * _up(num_inputs), torch.bfloat16)
+        _library().reid_mlp_head(
+            *(_address(row_XS[start]), ctypes.c_int64(stop - start), ctypes.c_int64(num_inputs), _address(packed)),
+            *(_address(bias_F), _address(out_F), ctypes.c_int64(len(bias_F))),
+            *(_address(logit_X[start:]), _address(scratch)),
+        )
+
+    _in_threads(part, num_rows)
+    return logit_X
+
+
+def pack(feature_NSD: Tensor, side: Literal["rows", "columns"]) -> Tensor:
+    """Bring [N, S, D] into the kernels' order, [N, values], bfloat16, positions and channels filled up to 32s."""
+    num_images, num_positions, dim = feature_NSD.shape
+    source = feature_NSD.to(torch.bfloat16).contiguous()
+    packed = aligned(num_images * _up(num_positions) * _up(dim), torch.bfloat16).view(num_images, -1)
+
+    def part(start: int, stop: int) -> None:
+        sizes = map(ctypes.c_int64, (stop - start, num_positions, dim))
+        _library().reid_pack(_address(source[start]), *sizes, ctypes.c_int(side == "rows"), _address(packed[start]))
+
+    _in_threads(part, num_images)
+    return packed
+
+
+def aligned(num_values: int, dtype: torch.dtype) -> Tensor:
+    """An empty tensor that starts on a memory page: tiles that straddle cache lines are far slower."""
+    room = _PAGE // dtype.itemsize
+    buffer = torch.empty(num_values + room, dtype=dtype)
+    start = -buffer.data_ptr() % _PAGE // dtype.itemsize
+    return buffer[start : start + num_values]
+
+
+def _library() -> ctypes.CDLL:
+    found = amx()
+    if found.library is None:
+        raise RuntimeError(f"native kernels: wanted {SOURCE.name} compiled, found none: {found.reason}")
+    return found.library
+
+
+def _address(tensor: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _up(size: int) -> int:
+    return -(-size // _SIDE) * _SIDE
+
+
+def _edge_padded(weight_SS: Tensor, padded: int) -> Tensor:
+    """The last row and column once more for every position that was filled up."""
+    index = torch.arange(padded).clamp_(max=len(weight_SS) - 1)
+    return weight_SS[index][:, index].contiguous()
+
+
+def _pass_on_nan(found: Tensor, query_QSD: Tensor, gallery_GSD: Tensor) -> None:
+    """The kernel's maxima pass over NaN; it must reach all pairs of its image."""
+    for axis, feature_NSD in ((1, query_QSD), (2, gallery_GSD)):
+        bad_N = feature_NSD.flatten(1).isnan().any(1).nonzero().view(-1)
+        if len(bad_N):
+            found.index_fill_(axis, bad_N, torch.nan)
+
+
+def _in_threads(part: Callable[[int, int], None], count: int) -> None:
+    """Run ``part(start, stop)`` on equal shares of ``range(count)``; ctypes lets go of Python's lock meanwhile."""
+    num = max(1, min(torch.get_num_threads(), count))
+    edges = [count * index // num for index in range(num + 1)]
+    if num == 1:
+        part(0, count)
+        return
+    with ThreadPoolExecutor(num) as pool:
+        list(pool.map(part, edges[:-1], edges[1:]))

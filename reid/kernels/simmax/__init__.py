@@ -1,0 +1,186 @@
+"""Best local matches of every image pair, without keeping the S x S similarity maps.
+
+The all-pairs matchers need, for each position of one image, the largest (weighted) similarity with any position
+of the other, in both directions. Their published form builds all Q * G maps at once, several times over when
+gradients are wanted. Here maps exist for one block of pairs at a time, in buffers that are reused, and the
+backward pass uses that a maximum sends its gradient to a single position: only those positions are remembered.
+Without gradients, bfloat16 features on a CPU take the fastest of three ways, see :func:`backend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from reid.errors import ShapeError
+from reid.kernels import native
+from reid.kernels.native import matching
+from reid.kernels.simmax._autograd import SimilarityMaxima
+from reid.kernels.simmax._blocks import compiled_weigh_and_reduce, result_dtype, search, weigh_and_reduce
+
+Backend = Literal["native", "compiled", "eager"]
+
+_COMPILED_FROM = 2**27
+"""Map entries of a call from which on it is worth the seconds of the first compilation."""
+
+_forced: ContextVar[Backend | None] = ContextVar("backend", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Maxima:
+    """Largest similarities of each pair, per position.
+
+    Attributes:
+        both: [2, Q, G, S] (aligned pairs: [2, N, S]), the two below.
+    """
+
+    both: Tensor
+
+    @property
+    def over_gallery(self) -> Tensor:
+        """Best over gallery positions, for each query position, [Q, G, S] or [N, S]."""
+        return self.both[0]
+
+    @property
+    def over_query(self) -> Tensor:
+        """Best over query positions, for each gallery position, the same shape."""
+        return self.both[1]
+
+
+def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None = None) -> Maxima:
+    """Maxima, in both directions, of ``weight[s, t] * <gallery at s, query at t>`` for all pairs.
+
+    Where several positions tie, one of them is taken and receives the gradient, as ``Tensor.max(dim)`` does. A NaN
+    reaches the pairs of its image only. The features' dtype says how they are multiplied: float32 and float64 as they
+    are; float16 as it is on CUDA, in float32 elsewhere; bfloat16 as it is, but on a CPU in float32 where gradients are
+    wanted. Sums are float32 or wider, and results at least float32; with bfloat16 on a CPU the weight, and without the
+    native kernel the maps, are rounded to half precision.
+
+    Args:
+        query_QSD: features of the query images, [Q, S, D], floating point.
+        gallery_GSD: features of the gallery images, [G, S, D]; same S and D.
+        weight_SS: factor of each position pair, first index gallery, second query, [S, S]; None: all ones.
+
+    Returns:
+        The maxima, with exact gradients for all three inputs (once differentiable).
+
+    Raises:
+        ShapeError: the shapes do not fit together, or there is no position or channel.
+
+    Source: Liao and Shao, QAConv, ECCV 2020, and TransMatcher, NeurIPS 2021 (the formula, not the algorithm).
+    """
+    _check_shapes(query_QSD, gallery_GSD, weight_SS)
+    given = [tensor for tensor in (query_QSD, gallery_GSD, weight_SS) if tensor is not None]
+    with_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+    inputs = _prepare(query_QSD, gallery_GSD, weight_SS, halves=not with_grad)
+    with torch.autocast(query_QSD.device.type, enabled=False):
+        if with_grad:
+            return Maxima(SimilarityMaxima.apply(*inputs))  # type: ignore[no-untyped-call]
+        return Maxima(_search(*inputs))
+
+
+def backend(features: Tensor, entries: int) -> Backend:
+    """Which way maxima without gradients go.
+
+    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``compiled``: products by PyTorch, weight
+    and maxima in one pass by torch.compile, where there is a C++ compiler; ``eager``: PyTorch's operations.
+
+    Args:
+        features: what is multiplied.
+        entries: of all maps of the call, Q * G * S * S.
+    """
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    if features.device.type != "cpu":
+        return "eager"
+    if features.dtype == torch.bfloat16 and native.amx().library is not None:
+        return "native"
+    return "compiled" if entries >= _COMPILED_FROM and native.compiler() is not None else "eager"
+
+
+def forced_backend() -> Backend | None:
+    """What :func:`using` says at the moment."""
+    return _forced.get()
+
+
+@contextmanager
+def using(name: Backend) -> Iterator[None]:
+    """Force a back end, for tests and benchmarks.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in get_args(Backend):
+        raise ValueError(f"back end: wanted one of {get_args(Backend)}, found {name!r}")
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def aligned_maxima(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | None = None) -> Maxima:
+    """The same as :func:`similarity_maxima` for N pairs, query image n with gallery image n: [2, N, S].
+
+    Keeps N maps of S x S where gradients are wanted.
+
+    Raises:
+        ShapeError: the shapes do not fit together, or there is no position or channel.
+    """
+    map_NSS = similarity_maps(query_NSD, gallery_NSD, weight_SS)
+    return Maxima(torch.stack((map_NSS.max(1).values, map_NSS.max(2).values)))
+
+
+def similarity_maps(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | None = None) -> Tensor:
+    """``weight[s, t] * <gallery at s, query at t>`` of N aligned pairs, [N, S, S], first gallery, then query position.
+
+    Raises:
+        ShapeError: the shapes do not fit together, or there is no position or channel.
+    """
+    _check_shapes(query_NSD, gallery_NSD, weight_SS)
+    query_NSD, gallery_NSD, weight_SS = _prepare(query_NSD, gallery_NSD, weight_SS, halves=False)
+    if len(query_NSD) != len(gallery_NSD):
+        raise ShapeError(
+            f"aligned pairs: wanted as many query as gallery images, found {len(query_NSD)} and {len(gallery_NSD)}."
+        )
+    with torch.autocast(query_NSD.device.type, enabled=False):
+        map_NSS = torch.bmm(gallery_NSD, query_NSD.transpose(1, 2)).to(result_dtype(query_NSD))
+        return map_NSS if weight_SS is None else map_NSS * weight_SS
+
+
+def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
+    way = backend(query_QSD, len(query_QSD) * len(gallery_GSD) * query_QSD.shape[1] ** 2)
+    if way == "native":
+        return matching.maxima(query_QSD, gallery_GSD, weight_SS)
+    if weight_SS is not None and not query_QSD.is_cuda:
+        weight_SS = weight_SS.to(query_QSD.dtype)
+    reduce = compiled_weigh_and_reduce() if way == "compiled" else weigh_and_reduce
+    return search(query_QSD, gallery_GSD, weight_SS, reduce)
+
+
+def _prepare(
+    query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, *, halves: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Bring both features to the precision of the product, and the weight to that of the result."""
+    dtype = torch.promote_types(query_QSD.dtype, gallery_GSD.dtype)
+    if not query_QSD.is_cuda and not (halves and dtype == torch.bfloat16):
+        dtype = torch.promote_types(dtype, torch.float32)
+    query_QSD, gallery_GSD = query_QSD.to(dtype), gallery_GSD.to(dtype)
+    return query_QSD, gallery_GSD, None if weight_SS is None else weight_SS.to(result_dtype(query_QSD))
+
+
+def _check_shapes(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> None:
+    shapes = [tuple(tensor.shape) for tensor in (query_QSD, gallery_GSD, weight_SS) if tensor is not None]
+    fits = query_QSD.ndim == gallery_GSD.ndim == 3 and shapes[0][1:] == shapes[1][1:] and min(shapes[0][1:]) > 0
+    if not fits or (weight_SS is not None and shapes[2] != (shapes[0][1],) * 2):
+        raise ShapeError(
+            "similarity maxima: wanted query [Q, S, D], gallery [G, S, D] and weight [S, S] or none, with the same S "
+            f"and D of at least 1, found {', '.join(map(str, shapes))}. Were both encoded by the same matcher?"
+        )

@@ -1,0 +1,66 @@
+"""Maxima with gradients: only the positions of the maxima are kept for the backward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from reid.kernels.simmax._blocks import search_positions
+
+
+class SimilarityMaxima(torch.autograd.Function):
+    """``apply(query_QSD, gallery_GSD, weight_SS or None)`` -> [2, Q, G, S], exact gradients, once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
+        found = search_positions(query_QSD, gallery_GSD, weight_SS)
+        ctx.save_for_backward(query_QSD, gallery_GSD, weight_SS, found.position, found.similarity)
+        return found.maxima
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        query_QSD, gallery_GSD, weight_SS, position, similarity = ctx.saved_tensors
+        grad_weight_SS = None
+        if weight_SS is not None:
+            entry = _weight_entry(position)
+            grad_weight_SS = torch.zeros_like(weight_SS)
+            grad_weight_SS.view(-1).index_add_(0, entry.view(-1), (grad * similarity).view(-1))
+            grad = grad * weight_SS.reshape(-1)[entry]
+        grad_query, grad_gallery = _pull_back(query_QSD, gallery_GSD, position[0], grad[0])
+        swapped = _pull_back(gallery_GSD, query_QSD, position[1].transpose(0, 1), grad[1].transpose(0, 1))
+        grad_gallery += swapped[0]
+        grad_query += swapped[1]
+        return grad_query.to(query_QSD.dtype), grad_gallery.to(gallery_GSD.dtype), grad_weight_SS
+
+
+def _weight_entry(position: Tensor) -> Tensor:
+    """Flat index into the weight (gallery position * S + query position) of every maximum."""
+    num_positions = position.shape[-1]
+    own_S = torch.arange(num_positions, device=position.device)
+    return torch.stack((position[0] * num_positions + own_S, own_S * num_positions + position[1]))
+
+
+def _pull_back(own_XSD: Tensor, other_YSD: Tensor, position_XYS: Tensor, grad_XYS: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``sum grad[x, y, i] * <own[x, i], other[y, position[x, y, i]]>`` for own and other.
+
+    Both are weighted sums of rows. Embedding bags add a row's terms in order, in one thread: the result is the
+    same to the last bit whatever the number of threads.
+    """
+    (num_own, num_positions, dim), num_other = own_XSD.shape, len(other_YSD)
+    own_rows, other_rows = own_XSD.reshape(-1, dim).to(grad_XYS.dtype), other_YSD.reshape(-1, dim).to(grad_XYS.dtype)
+    other_Y1 = torch.arange(num_other, device=own_XSD.device, dtype=position_XYS.dtype)[:, None]
+    row_of_other = (position_XYS + other_Y1 * num_positions).transpose(1, 2).reshape(-1, num_other).contiguous()
+    grad = grad_XYS.transpose(1, 2).reshape(-1, num_other).contiguous()
+    grad_own = functional.embedding_bag(row_of_other, other_rows, per_sample_weights=grad, mode="sum")
+
+    order = row_of_other.view(-1).argsort(stable=True)
+    count = torch.bincount(row_of_other.view(-1), minlength=len(other_rows))
+    grad_other = functional.embedding_bag(
+        order // num_other, own_rows, count.cumsum(0) - count, per_sample_weights=grad.view(-1)[order], mode="sum"
+    )
+    return grad_own.view(num_own, num_positions, dim), grad_other.view(num_other, num_positions, dim)

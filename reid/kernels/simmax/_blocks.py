@@ -1,0 +1,117 @@
+"""Maxima by PyTorch's own operations: maps exist for one block of pairs at a time, in buffers that are reused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}
+"""Bytes of maps that exist at a time: near the caches of a CPU core, and enough to fill a GPU."""
+
+Reduce = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+"""Maps [q, g, S, S] and a weight -> maxima over gallery (axis 2) and over query positions, [q, g, S] each."""
+
+
+def result_dtype(features: Tensor) -> torch.dtype:
+    """Of maxima: at least float32."""
+    return torch.promote_types(features.dtype, torch.float32)
+
+
+def search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, reduce: Reduce) -> Tensor:
+    """Maxima of all pairs, [2, Q, G, S]: over gallery positions, then over query positions."""
+    shape = (2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1])
+    maxima = query_QSD.new_empty(shape, dtype=result_dtype(query_QSD))
+    for block, map_qgSS in _map_blocks(query_QSD, gallery_GSD):
+        over_gallery, over_query = reduce(map_qgSS, weight_SS)
+        num_q, num_g = (place.stop - place.start for place in block)
+        maxima[0][block] = over_gallery[:num_q, :num_g]
+        maxima[1][block] = over_query[:num_q, :num_g]
+    return maxima
+
+
+def weigh_and_reduce(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The plain :data:`Reduce`; it spoils maps of the weight's precision."""
+    if weight_SS is not None:
+        map_qgSS = map_qgSS.mul_(weight_SS) if map_qgSS.dtype == weight_SS.dtype else map_qgSS * weight_SS
+    return map_qgSS.amax(2), map_qgSS.amax(3)
+
+
+@cache
+def compiled_weigh_and_reduce() -> Reduce:
+    """The same in one pass over the maps, compiled on its first call.
+
+    It returns what it computes: views of one buffer that are written to, on later calls at another offset, come out
+    wrong from torch.compile on the CPU (torch 2.13).
+    """
+
+    def weigh_and_reduce_apart(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+        weighted_qgSS = map_qgSS if weight_SS is None else map_qgSS * weight_SS
+        return weighted_qgSS.amax(2), weighted_qgSS.amax(3)
+
+    return torch.compile(weigh_and_reduce_apart, dynamic=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Maxima with their places, each [2, Q, G, S]: first over gallery positions, then over query positions.
+
+    Attributes:
+        maxima: float32 or float64.
+        position: where the maximum is, int32.
+        similarity: its value before weighting; None where there is no weight.
+    """
+
+    maxima: Tensor
+    position: Tensor
+    similarity: Tensor | None
+
+
+def search_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Found:
+    """Maxima of all pairs and where they are."""
+    shape = (2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1])
+    maxima = query_QSD.new_empty(shape, dtype=result_dtype(query_QSD))
+    position = torch.empty_like(maxima, dtype=torch.int32)
+    similarity = None if weight_SS is None else torch.empty_like(maxima)
+    weighted = None
+    for block, map_qgSS in _map_blocks(query_QSD, gallery_GSD):
+        num_q, num_g = (place.stop - place.start for place in block)
+        weighted_qgSS = map_qgSS
+        if weight_SS is not None:
+            weighted = torch.empty_like(map_qgSS, dtype=maxima.dtype) if weighted is None else weighted
+            weighted_qgSS = torch.mul(map_qgSS, weight_SS, out=weighted)
+        for direction, axis in enumerate((2, 3)):
+            where = (direction, *block)
+            best, found = weighted_qgSS[:num_q, :num_g].max(axis)
+            maxima[where], position[where] = best, found
+            if similarity is not None:
+                similarity[where] = map_qgSS[:num_q, :num_g].gather(axis, found.unsqueeze(axis)).squeeze(axis)
+    return Found(maxima, position, similarity)
+
+
+def _map_blocks(query_QSD: Tensor, gallery_GSD: Tensor) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """Blocks of (query images, gallery images) with their maps [q, g, S, S].
+
+    The maps live in one buffer that the next block overwrites: fresh large tensors cost more than the product. The
+    buffer always comes whole; of the last block in a row or column only the first maps are of the block.
+    """
+    (num_query, num_positions, dim), num_gallery = query_QSD.shape, len(gallery_GSD)
+    room = BLOCK_BYTES.get(query_QSD.device.type, BLOCK_BYTES["cpu"])
+    pairs = max(1, room // (query_QSD.dtype.itemsize * num_positions**2))
+    block_g = max(1, min(num_gallery, pairs))
+    block_q = max(1, min(num_query, pairs // block_g))
+    map_qgSS = query_QSD.new_zeros(block_q, block_g, num_positions, num_positions)
+    for query_slice in _slices(num_query, block_q):
+        query_qDS = query_QSD[query_slice].transpose(1, 2)
+        for gallery_slice in _slices(num_gallery, block_g):
+            gallery_XD = gallery_GSD[gallery_slice].reshape(-1, dim)
+            product_qXS = map_qgSS.flatten(1, 2)[: len(query_qDS), : len(gallery_XD)]
+            torch.bmm(gallery_XD.expand(len(query_qDS), -1, -1), query_qDS, out=product_qXS)
+            yield (query_slice, gallery_slice), map_qgSS
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
