@@ -9,7 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["reid*"]),
-    package_data={"reid": ["py.typed"]},
+    package_data={"reid": ["py.typed", "kernels/native/*.cpp"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

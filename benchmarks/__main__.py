@@ -7,11 +7,16 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks import metrics, pair_scoring, synthped
+from benchmarks import metrics, pair_scoring, synthped, train_step
 from reid.files import write_json
 from reid.runs import commit, machine
 
-BENCHMARKS = {"metrics": metrics.measure, "pair_scoring": pair_scoring.measure, "synthped": synthped.measure}
+BENCHMARKS = {
+    "metrics": metrics.measure,
+    "pair_scoring": pair_scoring.measure,
+    "synthped": synthped.measure,
+    "train_step": train_step.measure,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

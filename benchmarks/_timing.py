@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import statistics
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -27,30 +25,10 @@ def medians(cases: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-@dataclass(slots=True)
-class Peak:
-    """Most memory held beyond what was held before, MiB."""
-
-    mib: float = 0.0
-
-
-@contextmanager
-def peak_memory() -> Iterator[Peak]:
-    """Watch the resident memory of this process, every few milliseconds."""
-    peak, done = Peak(), threading.Event()
-    before = _resident_mib()
-
-    def watch() -> None:
-        while not done.wait(0.003):
-            peak.mib = max(peak.mib, _resident_mib() - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
+def peak_mib(module: str, case: str) -> float:
+    """Most memory that one run of ``module.cases()[case]`` needs beyond what building it took, in a new process."""
+    command = [sys.executable, "-m", "benchmarks._peak", module, case]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
 
 
 def product_rate(rows: int, columns: int, depth: int, dtype: torch.dtype) -> float:
@@ -59,8 +37,3 @@ def product_rate(rows: int, columns: int, depth: int, dtype: torch.dtype) -> flo
     out = torch.empty(rows, columns, dtype=dtype)
     seconds = medians({"product": lambda: [torch.mm(left, right, out=out) for _ in range(10)]})["product"] / 10
     return 2 * rows * columns * depth / seconds
-
-
-def _resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * 4096 / 2**20

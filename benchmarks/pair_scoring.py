@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import BatchNorm1d, functional
 
 from benchmarks._rows import Row
-from benchmarks._timing import medians, peak_memory, product_rate
+from benchmarks._timing import medians, peak_mib, product_rate
 from reid.kernels import native, simmax
 from reid.kernels.simmax import Backend
 from reid.matchers._base import Matcher
@@ -19,99 +21,97 @@ from reid.matchers.transmatcher import Config, TransMatcher
 from reid.types import FeatureSpec, ImageState
 from tests.reference.einsum import qaconv_scores, transmatcher_scores
 
+M = TypeVar("M", bound=Matcher)
+NAME = "pair_scoring"
 BLOCK = 32  # images a side of the reference, as the released code scores them
-QUERIES, GALLERY = 32, 256  # of ours: a block of the scoring engine
+QUERIES, GALLERY = 32, 256  # of ours: a quarter of a block of the scoring engine
 SPEC = FeatureSpec((384, 128), {16: (1024, 24, 8)})
-GOALS = {"float32": 2.5, "bfloat16 eager": 9.0, "bfloat16 compiled": 14.0, "bfloat16 native": 20.0}
+REFERENCE = "einsum, float32"
+WAYS: dict[str, tuple[torch.dtype, Backend]] = {
+    "float32": (torch.float32, "eager"),
+    "bfloat16, eager": (torch.bfloat16, "eager"),
+    "bfloat16, compiled": (torch.bfloat16, "compiled"),
+    "bfloat16, native": (torch.bfloat16, "native"),
+}
+GOALS = {
+    "TransMatcher: float32": 2.5,
+    "TransMatcher: bfloat16, eager": 9.0,
+    "TransMatcher: bfloat16, compiled": 14.0,
+    "TransMatcher: bfloat16, native": 20.0,
+    "QAConv: bfloat16, native": 10.0,
+}
+MFLOP = {
+    "TransMatcher": 3 * (2 * 192 * 192 * 512 + 2 * 2 * 192 * 2048) / 1e6,
+    "QAConv": (2 * 192 * 192 * 128 + 2 * 2 * 192) / 1e6,
+}
 
 
 def measure() -> list[Row]:
-    """Rows: TransMatcher's reference and our ways; the same of QAConv."""
-    torch.manual_seed(0)
-    return [*_transmatcher_rows(), *_qaconv_rows()]
-
-
-@torch.no_grad()
-def _transmatcher_rows() -> list[Row]:
-    matcher = TransMatcher(Config(), SPEC).eval()
-    _settle(matcher)
-    levels = [torch.randn(BLOCK, 192, 512) for _ in range(3)]
-    layers = [_weights(matcher, f"decoder.layers.{level}.") for level in range(3)]
-    norm = _weights(matcher, "decoder.norm.")
-    keys_NLSD = torch.randn(QUERIES + GALLERY, *matcher.key_shape)
-
-    def reference() -> object:
-        return transmatcher_scores(levels, levels, layers, norm)
-
-    mflop = 3 * (2 * 192 * 192 * 512 + 2 * 2 * 192 * 2048) / 1e6
-    peaks = {dtype: product_rate(192 * 16, 192, 512, getattr(torch, dtype)) / 1e6 for dtype in ("float32", "bfloat16")}
-    rows = _compare("TransMatcher", reference, matcher, ImageState({"keys": keys_NLSD}, {}), GOALS)
-    for row in rows:
-        dtype = "bfloat16" if "bfloat16" in row.case else "float32"
-        row.note = (
-            f"{row.value * mflop / 1e3:,.0f} GFLOP/s, {row.value * mflop / peaks[dtype]:.0%} of a plain product's"
-        )
-    return rows
-
-
-@torch.no_grad()
-def _qaconv_rows() -> list[Row]:
-    matcher = QAConv(QAConvConfig(), SPEC).eval()
-    _settle(matcher)
-    feature_NSD = torch.nn.functional.normalize(torch.randn(QUERIES + GALLERY, *matcher.feature_shape), dim=-1)
-    block_BSD, weights = feature_NSD[:BLOCK].contiguous(), _weights(matcher, "")
-    goals = {"bfloat16 native": 10.0}
-    return _compare(
-        "QAConv",
-        lambda: qaconv_scores(block_BSD, block_BSD, weights),
-        matcher,
-        ImageState({"features": feature_NSD}, {}),
-        goals,
-    )
-
-
-def _compare(
-    name: str, reference: Callable[[], object], matcher: Matcher, state: ImageState, goals: Mapping[str, float]
-) -> list[Row]:
-    cases: dict[str, Callable[[], object]] = {f"{name}, einsum float32, {BLOCK} x {BLOCK}": reference}
-    pairs = {next(iter(cases)): BLOCK * BLOCK}
-    goal: dict[str, float] = {}
-    for way in ("float32", "bfloat16 eager", "bfloat16 compiled", "bfloat16 native"):
-        dtype, _, backend = way.partition(" ")
-        if (backend == "native" and native.amx().library is None) or (backend == "compiled" and not native.compiler()):
-            continue
-        case = f"{name}, {way}"
-        cases[case] = _ours(matcher, state.to(dtype=getattr(torch, dtype)), cast("Backend | None", backend or None))
-        pairs[case], goal[case] = QUERIES * GALLERY, goals.get(way, 0.0)
-    seconds = medians(cases)
-    rate = {case: pairs[case] / seconds[case] for case in cases}
-    base = next(iter(rate.values()))
+    """Rows: each matcher's reference, then our ways; a row's note compares with a plain product of the same shape."""
+    seconds = medians(cases())
     rows = []
-    for case, run in cases.items():
-        with peak_memory() as peak:
-            run()
-        rows.append(Row(case, rate[case], "pairs/s", rate[case] / base, peak.mib, goal.get(case) or None))
+    for case, value in seconds.items():
+        matcher, _, way = case.partition(": ")
+        pairs = BLOCK**2 if way == REFERENCE else QUERIES * GALLERY
+        reference_rate = BLOCK**2 / seconds[f"{matcher}: {REFERENCE}"]
+        gflops = pairs / value * MFLOP[matcher] / 1e3
+        share = gflops * 1e9 / _plain_product(matcher, WAYS.get(way, (torch.float32,))[0])
+        note = f"{gflops:,.0f} GFLOP/s, {share:.0%} of a plain product's"
+        ratio = pairs / value / reference_rate
+        rows.append(Row(case, pairs / value, "pairs/s", ratio, peak_mib(NAME, case), GOALS.get(case), note))
     return rows
 
 
-def _ours(matcher: Matcher, state: ImageState, backend: Backend | None) -> Callable[[], Tensor]:
-    query, gallery = state[:QUERIES], state[QUERIES:]
+def cases() -> dict[str, Callable[[], object]]:
+    """Name -> score a block of pairs."""
+    torch.manual_seed(0)
+    transmatcher = _settled(TransMatcher(Config(), SPEC))
+    levels = [torch.randn(BLOCK, 192, 512) for _ in range(3)]
+    layers = [_weights(transmatcher, f"decoder.layers.{level}.") for level in range(3)]
+    keys_NLSD = torch.randn(QUERIES + GALLERY, *transmatcher.key_shape)
+    qaconv = _settled(QAConv(QAConvConfig(), SPEC))
+    feature_NSD = functional.normalize(torch.randn(QUERIES + GALLERY, *qaconv.feature_shape), dim=-1)
+    block_BSD = feature_NSD[:BLOCK].contiguous()
+    found: dict[str, Callable[[], object]] = {
+        f"TransMatcher: {REFERENCE}": partial(
+            *(_quietly, transmatcher_scores, levels, levels, layers, _weights(transmatcher, "decoder.norm."))
+        )
+    }
+    found |= _ways(transmatcher, "TransMatcher", ImageState({"keys": keys_NLSD}))
+    found[f"QAConv: {REFERENCE}"] = partial(_quietly, qaconv_scores, block_BSD, block_BSD, _weights(qaconv, ""))
+    return found | _ways(qaconv, "QAConv", ImageState({"features": feature_NSD}))
 
-    def run() -> Tensor:
-        if backend is None:
-            return matcher.score(query, gallery)
-        with simmax.using(backend):
-            return matcher.score(query, gallery)
 
-    return run
+def _ways(matcher: Matcher, name: str, state: ImageState) -> dict[str, Callable[[], object]]:
+    there = {"eager": True, "compiled": native.compiler() is not None, "native": native.amx().library is not None}
+    return {
+        f"{name}: {way}": partial(_score, matcher, state.to(dtype=dtype), backend)
+        for way, (dtype, backend) in WAYS.items()
+        if there[backend]
+    }
 
 
-def _settle(matcher: Matcher) -> None:
-    """Batch-norm statistics that are not the initial zeros and ones."""
+def _score(matcher: Matcher, state: ImageState, backend: Backend) -> Tensor:
+    with torch.no_grad(), simmax.using(backend):
+        return matcher.score(state[:QUERIES], state[QUERIES:])
+
+
+def _quietly(reference: Callable[..., Tensor], *inputs: object) -> Tensor:
+    with torch.no_grad():
+        return reference(*inputs)
+
+
+def _plain_product(matcher: str, dtype: torch.dtype) -> float:
+    return product_rate(16 * 192, 192, 512 if matcher == "TransMatcher" else 128, dtype)
+
+
+def _settled(matcher: M) -> M:
+    """In eval mode, with batch-norm statistics that are not the initial zeros and ones."""
     for module in matcher.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.running_mean.uniform_(-0.5, 0.5)
-            module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, BatchNorm1d):
+            module.get_buffer("running_mean").uniform_(-0.5, 0.5)
+            module.get_buffer("running_var").uniform_(0.5, 1.5)
+    return matcher.eval()
 
 
 def _weights(matcher: Matcher, prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ _KEEP = {_TRIM_THRESHOLD: -1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
 _GIVE_BACK = {_TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}
 
 
-def keep_freed_memory(keep: bool = True) -> bool:  # noqa: FBT001, FBT002 - a switch
+def keep_freed_memory(keep: bool = True) -> bool:
     """Have this process keep freed memory for its next tensors, instead of giving it back and asking anew.
 
     By default glibc maps every large tensor afresh and the kernel clears each of its pages, which on a CPU costs a

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from reid.kernels import native
 from reid.kernels.native import matching
@@ -14,6 +15,9 @@ from reid.kernels.simmax import Backend, forced_backend
 
 _HIDDEN_BYTES = {"cpu": 2**22, "cuda": 2**27}
 """Bytes of hidden layer that exist at a time."""
+
+_TRAINED_BYTES = 2**24
+"""The same in training; every part costs a sum of the weights' gradients."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +54,15 @@ class MlpHead:
             logit_X[start : start + rows] = part_xF @ out_F
         return logit_X
 
+    def trainable_logits(self, row_XS: Tensor) -> Tensor:
+        """The same with gradients, also for the weights: hidden units are computed again when gradients want them."""
+        rows = max(1, _TRAINED_BYTES // (row_XS.dtype.itemsize * len(self.bias_F)))
+        parts = [
+            checkpoint(_logits, row_xS, self.weight_FS, self.bias_F, self.out_F, use_reentrant=False)
+            for row_xS in row_XS.split(rows)
+        ]
+        return torch.cat(parts)
+
     def _way(self, row_XS: Tensor) -> Backend:
         if row_XS.device.type != "cpu" or native.amx().library is None:
             return "eager"
@@ -60,3 +73,7 @@ class MlpHead:
         more = -len(self.bias_F) % 32
         bias_F, out_F = (functional.pad(tensor.float(), (0, more)) for tensor in (self.bias_F, self.out_F))
         return functional.pad(self.weight_FS.float(), (0, 0, 0, more)), bias_F, out_F
+
+
+def _logits(row_XS: Tensor, weight_FS: Tensor, bias_F: Tensor, out_F: Tensor) -> Tensor:
+    return functional.linear(row_XS, weight_FS, bias_F).relu_() @ out_F

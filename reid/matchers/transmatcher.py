@@ -17,7 +17,7 @@ from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_bl
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.attention import EncoderStack, Init
-from reid.nn.norm import affine
+from reid.nn.norm import affine, normalised_linear
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 
@@ -68,8 +68,8 @@ class MatchingLayer(nn.Module):
     def forward(self, maxima: Maxima) -> Tensor:
         """Logits of N pairs, [N], from the maxima of pairs in any form; with gradients, batch norms by their mode."""
         rows_XS = self.bn1(maxima.both.reshape(-1, 1, self.fc2.in_features)).squeeze(1)
-        hidden_XF = self.bn2(self.fc2(rows_XS)).relu_()
-        logit_N = self.fc3(hidden_XF).view(2, -1).sum(0)
+        head = MlpHead(*normalised_linear(self.fc2, self.bn2, rows_XS), self.fc3.weight[0])
+        logit_N = (head.trainable_logits(rows_XS) + self.fc3.bias).view(2, -1).sum(0)
         return self.bn3(logit_N.unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
 
     def infer(self, maxima: Maxima, *, halves: bool) -> Tensor:
@@ -80,11 +80,9 @@ class MatchingLayer(nn.Module):
         return (logit_N + 2 * self.fc3.bias) * scale + shift
 
     def _folded(self) -> MlpHead:
-        first_scale, first_shift = affine(self.bn1)
-        scale_F, shift_F = affine(self.bn2)
-        weight_FS = scale_F[:, None] * self.fc2.weight
-        bias_F = scale_F * self.fc2.bias + shift_F + weight_FS.sum(1) * first_shift
-        return MlpHead(weight_FS * first_scale, bias_F, self.fc3.weight[0])
+        scale, shift = affine(self.bn1)
+        weight_FS, bias_F = normalised_linear(self.fc2, self.bn2, self.fc2.weight[:0])
+        return MlpHead(weight_FS * scale, bias_F + weight_FS.sum(1) * shift, self.fc3.weight[0])
 
 
 class MatchingDecoder(nn.Module):

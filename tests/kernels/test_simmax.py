@@ -87,8 +87,9 @@ def test_gradients_of_a_batch_against_itself_and_of_a_single_input():
     assert torch.autograd.gradcheck(lambda w: similarity_maxima(fixed, fixed, w).over_query, [only])
 
 
-def test_weight_of_zero_still_has_a_gradient():
-    query, gallery = torch.tensor([[[2.0]]]), torch.tensor([[[3.0]]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weight_of_zero_still_has_a_gradient(dtype):
+    query, gallery = torch.tensor([[[2.0]]], dtype=dtype), torch.tensor([[[3.0]]], dtype=dtype)
     weight = torch.zeros(1, 1, requires_grad=True)
     found = similarity_maxima(query, gallery, weight)
     (found.over_gallery + found.over_query).sum().backward()
@@ -211,7 +212,8 @@ def test_products_in_half_precision_as_on_cuda(monkeypatch, weighted):
     dtype = torch.bfloat16
     query, gallery = draw(3, 6, 4, dtype=dtype).requires_grad_(), draw(4, 6, 4, seed=1, dtype=dtype).requires_grad_()
     weight = (draw(6, 6, seed=2).sigmoid().float()).requires_grad_() if weighted else None
-    found = SimilarityMaxima.apply(query, gallery, weight)
+    with using("eager"):
+        found = SimilarityMaxima.apply(query, gallery, weight)
     exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (query, gallery)]
     exact = similarity_maxima(*exact_inputs, None if weight is None else weight.detach().double())
     assert found[0].dtype == torch.float32
@@ -314,3 +316,21 @@ def test_small_calls_are_not_compiled_and_float32_is_not_native():
         assert backend(features.bfloat16(), 10**9) == "eager"
     with pytest.raises(ValueError, match="fast"), using("fast"):
         pass
+
+
+@pytest.mark.skipif(not has_native(), reason=amx().reason)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradients_of_the_native_way_are_those_of_its_maxima(weighted):
+    query, gallery = draw(3, 37, 40, dtype=torch.bfloat16), draw(4, 37, 40, seed=1, dtype=torch.bfloat16)
+    weight = draw(37, 37, seed=2).sigmoid().half().float() if weighted else None
+    cotangent = draw(2, 3, 4, 37, seed=3)
+    inputs = [tensor.requires_grad_() for tensor in (query, gallery, weight) if tensor is not None]
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    with using("native"):
+        (similarity_maxima(*inputs).both * cotangent.float()).sum().backward()
+    with using("eager"):
+        (similarity_maxima(*exact).both * cotangent).sum().backward()
+    for own, wanted in zip(inputs, exact, strict=True):
+        assert own.grad.dtype == own.dtype
+        tolerance = 1e-2 if own.dtype == torch.bfloat16 else 1e-4
+        torch.testing.assert_close(own.grad.double(), wanted.grad, rtol=tolerance, atol=tolerance)

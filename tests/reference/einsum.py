@@ -17,9 +17,9 @@ Layer = Mapping[str, Tensor]
 
 
 def transmatcher_scores(
-    query: Sequence[Tensor], gallery: Sequence[Tensor], layers: Sequence[Layer], norm: Layer
+    query: Sequence[Tensor], gallery: Sequence[Tensor], layers: Sequence[Layer], norm: Layer, *, training: bool = False
 ) -> Tensor:
-    """Features of each level, [Q, S, D] and [G, S, D], to scores, [Q, G]."""
+    """Features of each level, [Q, S, D] and [G, S, D], to scores, [Q, G]; in training with the batch's statistics."""
     total = torch.zeros(len(query[0]) * len(gallery[0]), 1)
     for query_level, gallery_level, layer in zip(query, gallery, layers, strict=True):
         query_QSD, gallery_GSD = (
@@ -28,11 +28,12 @@ def transmatcher_scores(
         map_QGST = torch.einsum("qtd,gsd->qgst", query_QSD, gallery_GSD) * layer["score_embed"].sigmoid()
         rows = torch.cat((map_QGST.max(dim=2)[0], map_QGST.max(dim=3)[0]), dim=-1)
         rows = rows.view(-1, 1, map_QGST.shape[-1])
-        rows = _batch_norm(rows, layer, "bn1").view(-1, map_QGST.shape[-1])
-        hidden = _batch_norm(functional.linear(rows, layer["fc2.weight"], layer["fc2.bias"]), layer, "bn2").relu()
+        rows = _batch_norm(rows, layer, "bn1", training).view(-1, map_QGST.shape[-1])
+        hidden = functional.linear(rows, layer["fc2.weight"], layer["fc2.bias"])
+        hidden = _batch_norm(hidden, layer, "bn2", training).relu()
         logit = functional.linear(hidden, layer["fc3.weight"], layer["fc3.bias"]).view(-1, 2).sum(-1, keepdim=True)
-        total = total + _batch_norm(logit, layer, "bn3")
-    return _batch_norm(total, norm, "").view(len(query[0]), -1)
+        total = total + _batch_norm(logit, layer, "bn3", training)
+    return _batch_norm(total, norm, "", training).view(len(query[0]), -1)
 
 
 def qaconv_scores(query_QSD: Tensor, gallery_GSD: Tensor, weights: Layer) -> Tensor:
@@ -44,7 +45,7 @@ def qaconv_scores(query_QSD: Tensor, gallery_GSD: Tensor, weights: Layer) -> Ten
     return _batch_norm(logit, weights, "logit_bn").view(len(query_QSD), -1)
 
 
-def _batch_norm(x: Tensor, weights: Layer, name: str) -> Tensor:
+def _batch_norm(x: Tensor, weights: Layer, name: str, training: bool = False) -> Tensor:
     prefix = f"{name}." if name else ""
     mean, var, weight, bias = (weights[f"{prefix}{of}"] for of in ("running_mean", "running_var", "weight", "bias"))
-    return functional.batch_norm(x, mean, var, weight, bias)
+    return functional.batch_norm(x, mean, var, weight, bias, training)

@@ -87,31 +87,71 @@ void multiply(const uint16_t* rows, const uint16_t* columns, int64_t blocks, int
     }
 }
 
-// Maxima of the products of 32 rows: over all columns, and, carried along in over_rows, over the rows.
-template <bool kWeighted>
+struct Best { // running maxima of 16 columns or of 16 lanes of a row, and where they are
+  __m512 value;
+  __m512i place;
+
+  template <bool kPlaces>
+  void see(__m512 other, __m512i at) {
+    if (kPlaces) place = _mm512_mask_mov_epi32(place, _mm512_cmp_ps_mask(other, value, _CMP_GT_OQ), at);
+    value = _mm512_max_ps(value, other);
+  }
+};
+
+inline Best load_best(const float* values, const int32_t* places) {
+  return {_mm512_load_ps(values), _mm512_load_si512(places)};
+}
+
+inline void store_best(const Best& best, float* values, int32_t* places) {
+  _mm512_store_ps(values, best.value);
+  _mm512_store_si512(places, best.place);
+}
+
+struct Maxima { // of one pair: values and, where wanted, places
+  float* values;
+  int32_t* places;
+};
+
+// Maxima of the products of 32 rows, from row `first_row` on: over all columns, and, carried along, over the rows.
+// Of equal values the first one counts.
+template <bool kWeighted, bool kPlaces>
 void match_rows(const uint16_t* rows, const uint16_t* columns, const uint16_t* weight, int64_t num_columns,
-                int64_t steps, float* over_columns, float* over_rows) {
+                int64_t steps, int64_t first_row, Maxima over_columns, Maxima over_rows) {
   alignas(64) float sums[kGroup * kSide * kSide], best[kSide * 16];
+  alignas(64) int32_t places[kSide * 16] = {};
+  const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   for (int i = 0; i < kSide; ++i) _mm512_store_ps(best + 16 * i, _mm512_set1_ps(kLowest));
   for (int64_t t = 0; t < num_columns; t += kSide) {
-    const int64_t place = (t / kSide) % kGroup;
-    if (place == 0)
+    const int64_t block = (t / kSide) % kGroup;
+    if (block == 0)
       multiply(rows, columns + t * steps * 32, std::min<int64_t>(kGroup, (num_columns - t) / kSide), steps, sums);
-    const float* sum = sums + place * kSide * kSide;
-    __m512 left = _mm512_load_ps(over_rows + t), right = _mm512_load_ps(over_rows + t + 16);
+    const float* sum = sums + block * kSide * kSide;
+    const __m512i left_at = _mm512_add_epi32(lanes, _mm512_set1_epi32(t));
+    Best left = load_best(over_rows.values + t, over_rows.places + t);
+    Best right = load_best(over_rows.values + t + 16, over_rows.places + t + 16);
     for (int i = 0; i < kSide; ++i, sum += kSide) {
       __m512 first = _mm512_load_ps(sum), second = _mm512_load_ps(sum + 16);
       if (kWeighted) {
         first = _mm512_mul_ps(first, half_weight(weight + i * num_columns + t));
         second = _mm512_mul_ps(second, half_weight(weight + i * num_columns + t + 16));
       }
-      left = _mm512_max_ps(left, first), right = _mm512_max_ps(right, second);
-      const __m512 row = _mm512_max_ps(_mm512_load_ps(best + 16 * i), _mm512_max_ps(first, second));
-      _mm512_store_ps(best + 16 * i, row);
+      const __m512i row = _mm512_set1_epi32(first_row + i);
+      left.see<kPlaces>(first, row);
+      right.see<kPlaces>(second, row);
+      Best own = load_best(best + 16 * i, places + 16 * i);
+      own.see<kPlaces>(first, left_at);
+      own.see<kPlaces>(second, _mm512_add_epi32(left_at, _mm512_set1_epi32(16)));
+      store_best(own, best + 16 * i, places + 16 * i);
     }
-    _mm512_store_ps(over_rows + t, left), _mm512_store_ps(over_rows + t + 16, right);
+    store_best(left, over_rows.values + t, over_rows.places + t);
+    store_best(right, over_rows.values + t + 16, over_rows.places + t + 16);
   }
-  for (int i = 0; i < kSide; ++i) over_columns[i] = _mm512_reduce_max_ps(_mm512_load_ps(best + 16 * i));
+  for (int i = 0; i < kSide; ++i) {
+    const Best own = load_best(best + 16 * i, places + 16 * i);
+    over_columns.values[i] = _mm512_reduce_max_ps(own.value);
+    const __mmask16 equal = _mm512_cmp_ps_mask(own.value, _mm512_set1_ps(over_columns.values[i]), _CMP_EQ_OQ);
+    if (kPlaces) over_columns.places[i] = equal ? _mm512_mask_reduce_min_epi32(equal, own.place) : 0;
+  }
 }
 
 // 16 x 16 values of 32 bits, in place: blocks off the diagonal change places, from 8 x 8 down to 1 x 1.
@@ -159,28 +199,34 @@ void reid_pack(const uint16_t* source, int64_t images, int64_t positions, int64_
           pack_tile(source + k, s + 16 * half, positions, channels, channels - k, as_rows != 0, packed);
 }
 
-// Maxima of all pairs of images, both directions, [a_images][b_images][positions] each.
+// Maxima of all pairs of images, both directions, [2][a_images][b_images][positions]: over b's, then over a's positions.
 // a: packed rows; b: packed columns; weight: float16 [padded][padded], first index a's position, or null.
-// scratch: 2 * padded + 32 floats on a 64-byte line.
+// places: of the maxima, the same shape, or null. The first `stride` entries of values and places are of the first
+// direction. scratch: 4 * padded values of 4 bytes on a 64-byte line.
 void reid_simmax(const uint16_t* a, const uint16_t* b, const uint16_t* weight, int64_t a_images, int64_t b_images,
-                 int64_t positions, int64_t padded, int64_t steps, float* over_b, float* over_a, float* scratch) {
+                 int64_t positions, int64_t padded, int64_t steps, float* values, int32_t* places, int64_t stride,
+                 float* scratch) {
   const Tiles tiles;
+  const auto match = weight ? (places ? match_rows<true, true> : match_rows<true, false>)
+                            : (places ? match_rows<false, true> : match_rows<false, false>);
+  int32_t* scratch_places = reinterpret_cast<int32_t*>(scratch + 2 * padded);
+  const Maxima over_b{scratch, scratch_places}, over_a{scratch + padded, scratch_places + padded};
   const int64_t image = padded * steps * 32;
   const int64_t group = std::max<int64_t>(1, (1 << 20) / (2 * image)); // b's images that stay in the second-level cache
   for (int64_t first = 0; first < b_images; first += group)
     for (int64_t i = 0; i < a_images; ++i)
       for (int64_t j = first; j < std::min(first + group, b_images); ++j) {
-        float *over_columns = scratch, *over_rows = scratch + padded;
-        std::fill(over_rows, over_rows + padded, kLowest);
-        for (int64_t s = 0; s < padded; s += kSide) {
-          const uint16_t* rows = a + i * image + s * steps * 32;
-          if (weight)
-            match_rows<true>(rows, b + j * image, weight + s * padded, padded, steps, over_columns + s, over_rows);
-          else
-            match_rows<false>(rows, b + j * image, nullptr, padded, steps, over_columns + s, over_rows);
-        }
-        std::memcpy(over_b + (i * b_images + j) * positions, over_columns, 4 * positions);
-        std::memcpy(over_a + (i * b_images + j) * positions, over_rows, 4 * positions);
+        std::fill(over_a.values, over_a.values + padded, kLowest);
+        std::fill(over_a.places, over_a.places + padded, 0);
+        for (int64_t s = 0; s < padded; s += kSide)
+          match(a + i * image + s * steps * 32, b + j * image, weight ? weight + s * padded : nullptr, padded, steps, s,
+                Maxima{over_b.values + s, over_b.places + s}, over_a);
+        const int64_t at = (i * b_images + j) * positions;
+        std::memcpy(values + at, over_b.values, 4 * positions);
+        std::memcpy(values + stride + at, over_a.values, 4 * positions);
+        if (!places) continue;
+        std::memcpy(places + at, over_b.places, 4 * positions);
+        std::memcpy(places + stride + at, over_a.places, 4 * positions);
       }
 }
 

@@ -26,18 +26,29 @@ def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> 
         gallery_GSD: [G, S, D], bfloat16, on the CPU.
         weight_SS: first index gallery, second query position, or None.
     """
+    return _search(query_QSD, gallery_GSD, weight_SS, None)
+
+
+def maxima_and_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same, and where the maxima are, int32; of equal ones the first."""
+    position = torch.empty((2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1]), dtype=torch.int32)
+    return _search(query_QSD, gallery_GSD, weight_SS, position), position
+
+
+def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, position: Tensor | None) -> Tensor:
     (num_query, num_positions, dim), num_gallery = query_QSD.shape, len(gallery_GSD)
     padded, steps = _up(num_positions), _up(dim) // _SIDE
     rows, columns = pack(query_QSD, "rows"), pack(gallery_GSD, "columns")
-    weight = None if weight_SS is None else _edge_padded(weight_SS.T.half(), padded)
+    weight = None if weight_SS is None else _edge_padded(weight_SS.detach().T.half(), padded)
     found = query_QSD.new_empty((2, num_query, num_gallery, num_positions), dtype=torch.float32)
 
     def part(start: int, stop: int) -> None:
-        scratch = aligned(2 * padded + _SIDE, torch.float32)
+        scratch = aligned(4 * padded, torch.float32)
         _library().reid_simmax(
-            *(_address(rows[start]), _address(columns), None if weight is None else _address(weight)),
+            *(_address(rows[start]), _address(columns), _address(weight)),
             *map(ctypes.c_int64, (stop - start, num_gallery, num_positions, padded, steps)),
-            *(_address(found[0, start]), _address(found[1, start]), _address(scratch)),
+            *(_address(found[0, start]), _address(None if position is None else position[0, start])),
+            *(ctypes.c_int64(found.stride(0)), _address(scratch)),
         )
 
     _in_threads(part, num_query)
@@ -98,8 +109,8 @@ def _library() -> ctypes.CDLL:
     return found.library
 
 
-def _address(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _address(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
 def _up(size: int) -> int:

@@ -9,27 +9,27 @@ Without gradients, bfloat16 features on a CPU take the fastest of three ways, se
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from reid.errors import ShapeError
-from reid.kernels import native
 from reid.kernels.native import matching
 from reid.kernels.simmax._autograd import SimilarityMaxima
+from reid.kernels.simmax._backend import Backend, backend, forced_backend, using
 from reid.kernels.simmax._blocks import compiled_weigh_and_reduce, result_dtype, search, weigh_and_reduce
 
-Backend = Literal["native", "compiled", "eager"]
-
-_COMPILED_FROM = 2**27
-"""Map entries of a call from which on it is worth the seconds of the first compilation."""
-
-_forced: ContextVar[Backend | None] = ContextVar("backend", default=None)
+__all__ = [
+    "Backend",
+    "Maxima",
+    "aligned_maxima",
+    "backend",
+    "forced_backend",
+    "similarity_maps",
+    "similarity_maxima",
+    "using",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +57,12 @@ def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor 
     """Maxima, in both directions, of ``weight[s, t] * <gallery at s, query at t>`` for all pairs.
 
     Where several positions tie, one of them is taken and receives the gradient, as ``Tensor.max(dim)`` does. A NaN
-    reaches the pairs of its image only. The features' dtype says how they are multiplied: float32 and float64 as they
-    are; float16 as it is on CUDA, in float32 elsewhere; bfloat16 as it is, but on a CPU in float32 where gradients are
-    wanted. Sums are float32 or wider, and results at least float32; with bfloat16 on a CPU the weight, and without the
-    native kernel the maps, are rounded to half precision.
+    reaches the pairs of its image only.
+
+    The features' dtype says how they are multiplied: float32 and float64 as they are; float16 as it is on CUDA, in
+    float32 elsewhere; bfloat16 as it is, but in float32 where gradients are wanted on a CPU without the native kernel.
+    Sums and results are at least float32. With bfloat16 on a CPU the weight is rounded to half precision, and so are
+    the maps where the native kernel is missing.
 
     Args:
         query_QSD: features of the query images, [Q, S, D], floating point.
@@ -78,52 +80,11 @@ def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor 
     _check_shapes(query_QSD, gallery_GSD, weight_SS)
     given = [tensor for tensor in (query_QSD, gallery_GSD, weight_SS) if tensor is not None]
     with_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-    inputs = _prepare(query_QSD, gallery_GSD, weight_SS, halves=not with_grad)
+    inputs = _prepare(query_QSD, gallery_GSD, weight_SS, halves=not with_grad or backend(query_QSD, 0) == "native")
     with torch.autocast(query_QSD.device.type, enabled=False):
         if with_grad:
             return Maxima(SimilarityMaxima.apply(*inputs))  # type: ignore[no-untyped-call]
         return Maxima(_search(*inputs))
-
-
-def backend(features: Tensor, entries: int) -> Backend:
-    """Which way maxima without gradients go.
-
-    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``compiled``: products by PyTorch, weight
-    and maxima in one pass by torch.compile, where there is a C++ compiler; ``eager``: PyTorch's operations.
-
-    Args:
-        features: what is multiplied.
-        entries: of all maps of the call, Q * G * S * S.
-    """
-    forced = _forced.get()
-    if forced is not None:
-        return forced
-    if features.device.type != "cpu":
-        return "eager"
-    if features.dtype == torch.bfloat16 and native.amx().library is not None:
-        return "native"
-    return "compiled" if entries >= _COMPILED_FROM and native.compiler() is not None else "eager"
-
-
-def forced_backend() -> Backend | None:
-    """What :func:`using` says at the moment."""
-    return _forced.get()
-
-
-@contextmanager
-def using(name: Backend) -> Iterator[None]:
-    """Force a back end, for tests and benchmarks.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if name not in get_args(Backend):
-        raise ValueError(f"back end: wanted one of {get_args(Backend)}, found {name!r}")
-    token = _forced.set(name)
-    try:
-        yield
-    finally:
-        _forced.reset(token)
 
 
 def aligned_maxima(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | None = None) -> Maxima:

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from reid.kernels.native import matching
+from reid.kernels.simmax._backend import backend
 from reid.kernels.simmax._blocks import search_positions
 
 
@@ -17,25 +19,42 @@ class SimilarityMaxima(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
-        found = search_positions(query_QSD, gallery_GSD, weight_SS)
-        ctx.save_for_backward(query_QSD, gallery_GSD, weight_SS, found.position, found.similarity)
-        return found.maxima
+        native = backend(query_QSD, 0) == "native"
+        search = matching.maxima_and_positions if native else search_positions
+        maxima, position = search(query_QSD, gallery_GSD, weight_SS)
+        ctx.save_for_backward(query_QSD, gallery_GSD, weight_SS, maxima, position)
+        return maxima
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        query_QSD, gallery_GSD, weight_SS, position, similarity = ctx.saved_tensors
+        query_QSD, gallery_GSD, weight_SS, maxima, position = ctx.saved_tensors
         grad_weight_SS = None
         if weight_SS is not None:
             entry = _weight_entry(position)
+            factor = weight_SS.reshape(-1)[entry]
+            similarity = _before_weight(maxima, factor, query_QSD, gallery_GSD, position)
             grad_weight_SS = torch.zeros_like(weight_SS)
             grad_weight_SS.view(-1).index_add_(0, entry.view(-1), (grad * similarity).view(-1))
-            grad = grad * weight_SS.reshape(-1)[entry]
+            grad = grad * factor
         grad_query, grad_gallery = _pull_back(query_QSD, gallery_GSD, position[0], grad[0])
         swapped = _pull_back(gallery_GSD, query_QSD, position[1].transpose(0, 1), grad[1].transpose(0, 1))
         grad_gallery += swapped[0]
         grad_query += swapped[1]
         return grad_query.to(query_QSD.dtype), grad_gallery.to(gallery_GSD.dtype), grad_weight_SS
+
+
+def _before_weight(maxima: Tensor, factor: Tensor, query_QSD: Tensor, gallery_GSD: Tensor, position: Tensor) -> Tensor:
+    """The similarities that became ``maxima`` when they were multiplied by ``factor``, [2, Q, G, S] all."""
+    similarity = maxima / factor
+    lost = factor == 0
+    if lost.any():
+        direction, query, gallery, own = lost.nonzero().unbind(1)
+        other = position[lost].long()
+        query_XD = query_QSD[query, torch.where(direction == 0, own, other)]
+        gallery_XD = gallery_GSD[gallery, torch.where(direction == 0, other, own)]
+        similarity[lost] = (query_XD * gallery_XD).sum(1).to(similarity.dtype)
+    return similarity
 
 
 def _weight_entry(position: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -35,9 +34,8 @@ def search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, red
 
 def weigh_and_reduce(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
     """The plain :data:`Reduce`; it spoils maps of the weight's precision."""
-    if weight_SS is not None:
-        map_qgSS = map_qgSS.mul_(weight_SS) if map_qgSS.dtype == weight_SS.dtype else map_qgSS * weight_SS
-    return map_qgSS.amax(2), map_qgSS.amax(3)
+    weighted_qgSS = _weighted(map_qgSS, weight_SS)
+    return weighted_qgSS.amax(2), weighted_qgSS.amax(3)
 
 
 @cache
@@ -55,41 +53,24 @@ def compiled_weigh_and_reduce() -> Reduce:
     return torch.compile(weigh_and_reduce_apart, dynamic=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Maxima with their places, each [2, Q, G, S]: first over gallery positions, then over query positions.
-
-    Attributes:
-        maxima: float32 or float64.
-        position: where the maximum is, int32.
-        similarity: its value before weighting; None where there is no weight.
-    """
-
-    maxima: Tensor
-    position: Tensor
-    similarity: Tensor | None
-
-
-def search_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Found:
-    """Maxima of all pairs and where they are."""
+def search_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Maxima of all pairs and where they are, int32, [2, Q, G, S] both."""
     shape = (2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1])
     maxima = query_QSD.new_empty(shape, dtype=result_dtype(query_QSD))
     position = torch.empty_like(maxima, dtype=torch.int32)
-    similarity = None if weight_SS is None else torch.empty_like(maxima)
-    weighted = None
     for block, map_qgSS in _map_blocks(query_QSD, gallery_GSD):
         num_q, num_g = (place.stop - place.start for place in block)
-        weighted_qgSS = map_qgSS
-        if weight_SS is not None:
-            weighted = torch.empty_like(map_qgSS, dtype=maxima.dtype) if weighted is None else weighted
-            weighted_qgSS = torch.mul(map_qgSS, weight_SS, out=weighted)
+        weighted_qgSS = _weighted(map_qgSS, weight_SS)[:num_q, :num_g]
         for direction, axis in enumerate((2, 3)):
-            where = (direction, *block)
-            best, found = weighted_qgSS[:num_q, :num_g].max(axis)
-            maxima[where], position[where] = best, found
-            if similarity is not None:
-                similarity[where] = map_qgSS[:num_q, :num_g].gather(axis, found.unsqueeze(axis)).squeeze(axis)
-    return Found(maxima, position, similarity)
+            maxima[direction, *block], position[direction, *block] = weighted_qgSS.max(axis)
+    return maxima, position
+
+
+def _weighted(map_qgSS: Tensor, weight_SS: Tensor | None) -> Tensor:
+    """In place where the precision allows it."""
+    if weight_SS is None:
+        return map_qgSS
+    return map_qgSS.mul_(weight_SS) if map_qgSS.dtype == weight_SS.dtype else map_qgSS * weight_SS
 
 
 def _map_blocks(query_QSD: Tensor, gallery_GSD: Tensor) -> Iterator[tuple[tuple[slice, slice], Tensor]]:

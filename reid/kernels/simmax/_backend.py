@@ -1,0 +1,61 @@
+"""Which way the maxima are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from reid.kernels import native
+
+Backend = Literal["native", "compiled", "eager"]
+
+_COMPILED_FROM = 2**27
+"""Map entries of a call from which on it is worth the seconds of the first compilation."""
+
+_forced: ContextVar[Backend | None] = ContextVar("backend", default=None)
+
+
+def backend(features: Tensor, entries: int) -> Backend:
+    """Which way maxima without gradients go.
+
+    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``compiled``: products by PyTorch, weight
+    and maxima in one pass by torch.compile, where there is a C++ compiler; ``eager``: PyTorch's operations.
+
+    Args:
+        features: what is multiplied.
+        entries: of all maps of the call, Q * G * S * S.
+    """
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    if features.device.type != "cpu":
+        return "eager"
+    if features.dtype == torch.bfloat16 and native.amx().library is not None:
+        return "native"
+    return "compiled" if entries >= _COMPILED_FROM and native.compiler() is not None else "eager"
+
+
+def forced_backend() -> Backend | None:
+    """What :func:`using` says at the moment."""
+    return _forced.get()
+
+
+@contextmanager
+def using(name: Backend) -> Iterator[None]:
+    """Force a back end, for tests and benchmarks.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in get_args(Backend):
+        raise ValueError(f"back end: wanted one of {get_args(Backend)}, found {name!r}")
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
