@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import ShapeError
+from reid.kernels import native
 from reid.kernels.native import amx, compiler
 from reid.kernels.simmax import _blocks, aligned_maxima, backend, similarity_maps, similarity_maxima, using
 from reid.kernels.simmax._autograd import SimilarityMaxima
@@ -307,15 +308,19 @@ def test_strided_views_are_read_right(name):
     assert torch.equal(view.both, copy.both)
 
 
-def test_small_calls_are_not_compiled_and_float32_is_not_native():
+def test_which_way_is_taken(monkeypatch):
     features = draw(2, 5, 4, dtype=torch.float32)
-    assert backend(features, 10**4) == "eager"
-    assert backend(features, 10**9) == ("compiled" if compiler() else "eager")
+    assert backend(features, 10**9) == "eager"
     assert backend(features.bfloat16(), 10**4) == ("native" if has_native() else "eager")
     with using("eager"):
         assert backend(features.bfloat16(), 10**9) == "eager"
     with pytest.raises(ValueError, match="fast"), using("fast"):
         pass
+    monkeypatch.setattr(native, "amx", lambda: native.Native(None, "none here"))
+    assert backend(features.bfloat16(), 10**4) == "eager"
+    assert backend(features.bfloat16(), 10**9) == ("compiled" if compiler() else "eager")
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    assert backend(features.bfloat16(), 10**9) == "eager"
 
 
 @pytest.mark.skipif(not has_native(), reason=amx().reason)
