@@ -122,7 +122,7 @@ def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) ->
         return matching.maxima(query_QSD, gallery_GSD, weight_SS)
     if weight_SS is not None and not query_QSD.is_cuda:
         weight_SS = weight_SS.to(query_QSD.dtype)
-    reduce = compiled_weigh_and_reduce() if way == "compiled" else weigh_and_reduce
+    reduce = compiled_weigh_and_reduce if way == "compiled" else weigh_and_reduce
     return search(query_QSD, gallery_GSD, weight_SS, reduce)
 
 

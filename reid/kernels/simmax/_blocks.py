@@ -11,8 +11,11 @@ from torch import Tensor
 BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}
 """Bytes of maps that exist at a time: near the caches of a CPU core, and enough to fill a GPU."""
 
-Reduce = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
-"""Maps [q, g, S, S] and a weight -> maxima over gallery (axis 2) and over query positions, [q, g, S] each."""
+Reduce = Callable[[Tensor, Tensor | None, Tensor, Tensor], None]
+"""Maps [q, g, S, S], a weight, and where the maxima over gallery (axis 2) and over query positions go.
+
+The places may hold fewer images than the maps: only the first are wanted.
+"""
 
 
 def result_dtype(features: Tensor) -> torch.dtype:
@@ -25,32 +28,43 @@ def search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, red
     shape = (2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1])
     maxima = query_QSD.new_empty(shape, dtype=result_dtype(query_QSD))
     for block, map_qgSS in _map_blocks(query_QSD, gallery_GSD):
-        over_gallery, over_query = reduce(map_qgSS, weight_SS)
-        num_q, num_g = (place.stop - place.start for place in block)
-        maxima[0][block] = over_gallery[:num_q, :num_g]
-        maxima[1][block] = over_query[:num_q, :num_g]
+        reduce(map_qgSS, weight_SS, maxima[0][block], maxima[1][block])
     return maxima
 
 
-def weigh_and_reduce(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+def weigh_and_reduce(map_qgSS: Tensor, weight_SS: Tensor | None, over_gallery: Tensor, over_query: Tensor) -> None:
     """The plain :data:`Reduce`; it spoils maps of the weight's precision."""
-    weighted_qgSS = _weighted(map_qgSS, weight_SS)
-    return weighted_qgSS.amax(2), weighted_qgSS.amax(3)
+    num_q, num_g, _ = over_gallery.shape
+    weighted_qgSS = _weighted(map_qgSS[:num_q, :num_g], weight_SS)
+    for axis, place in ((2, over_gallery), (3, over_query)):
+        if place.dtype == weighted_qgSS.dtype:
+            torch.amax(weighted_qgSS, axis, out=place)
+        else:
+            place.copy_(weighted_qgSS.amax(axis))
+
+
+def compiled_weigh_and_reduce(
+    map_qgSS: Tensor, weight_SS: Tensor | None, over_gallery: Tensor, over_query: Tensor
+) -> None:
+    """The same in one pass over the maps, always over all of them: another size would be compiled anew."""
+    num_q, num_g, _ = over_gallery.shape
+    for place, found in zip((over_gallery, over_query), _compiled()(map_qgSS, weight_SS), strict=True):
+        place.copy_(found[:num_q, :num_g])
 
 
 @cache
-def compiled_weigh_and_reduce() -> Reduce:
-    """The same in one pass over the maps, compiled on its first call.
+def _compiled() -> Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    """Compiled on its first call.
 
     It returns what it computes: views of one buffer that are written to, on later calls at another offset, come out
     wrong from torch.compile on the CPU (torch 2.13).
     """
 
-    def weigh_and_reduce_apart(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
+    def maxima(map_qgSS: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
         weighted_qgSS = map_qgSS if weight_SS is None else map_qgSS * weight_SS
         return weighted_qgSS.amax(2), weighted_qgSS.amax(3)
 
-    return torch.compile(weigh_and_reduce_apart, dynamic=False)
+    return torch.compile(maxima, dynamic=False)
 
 
 def search_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
