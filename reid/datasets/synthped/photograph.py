@@ -60,10 +60,13 @@ def photograph(shots: Sequence[Shot], cameras: Sequence[Camera], size: tuple[int
     part, uv, albedo = layers.part, layers.uv, layers.albedo
     for index, shot in enumerate(shots):
         thing = _thing(shot, cameras, size)
-        hidden = None if thing is None else thing[..., 3] > 0.5
-        if thing is not None and hidden is not None and not _hides(hidden, part[index] >= 0):
-            scene[index] = thing[..., :3] * level[index] + scene[index] * (1 - thing[..., 3:])
-            part[index][hidden], uv[index][hidden], albedo[index][hidden] = -1, 0, 0
+        if thing is None:
+            continue
+        hidden = thing[..., 3] > 0.5
+        if _hides(hidden, part[index] >= 0):
+            continue
+        scene[index] = thing[..., :3] * level[index] + scene[index] * (1 - thing[..., 3:])
+        part[index][hidden], uv[index][hidden], albedo[index][hidden] = -1, 0, 0
     noise = noise_planes([shot.seed for shot in shots], size)
     return Photographs(take_pictures(scene, _exposure(shots, cameras, size), noise), part, uv, albedo)
 
