@@ -122,10 +122,12 @@ class MatchingDecoder(nn.Module):
         pairs = (len(query_NLSD),) if aligned else (len(query_NLSD), len(gallery_NLSD))
         fast = not (self.training or torch.is_grad_enabled())
         halves = query_NLSD.dtype == gallery_NLSD.dtype == torch.bfloat16
+        query_levels = query_NLSD.unbind(1)  # selecting levels one by one would give each a gradient of all levels
+        gallery_levels = query_levels if gallery_NLSD is query_NLSD else gallery_NLSD.unbind(1)
         total_N = query_NLSD.new_zeros(1, dtype=self.norm.weight.dtype)
         with torch.autocast(query_NLSD.device.type, enabled=False):  # the head's sums do not bear half precision
-            for level, layer in enumerate(self.matching_layers()):
-                maxima = maxima_of(query_NLSD[:, level], gallery_NLSD[:, level], layer.weight())
+            for query, gallery, layer in zip(query_levels, gallery_levels, self.matching_layers(), strict=True):
+                maxima = maxima_of(query, gallery, layer.weight())
                 total_N = total_N + (layer.infer(maxima, halves=halves) if fast else layer(maxima))
             return self.norm(total_N.unsqueeze(1)).view(pairs)  # type: ignore[no-any-return]
 

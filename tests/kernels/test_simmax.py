@@ -62,6 +62,56 @@ def test_equals_loops_for_any_size_and_block(
         np.testing.assert_allclose(found.over_query.detach().numpy(), wanted[1], rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 20),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.booleans(),
+    st.sampled_from([torch.float64, torch.float32, torch.float16]),
+    st.integers(1, 500),
+    st.integers(0, 2**16),
+)
+def test_a_batch_against_itself_equals_loops(num, num_positions, dim, weighted, dtype, entries, seed):
+    batch = draw(num, num_positions, dim, seed=seed, dtype=dtype)
+    weight = draw(num_positions, num_positions, seed=seed + 1, dtype=dtype) if weighted else None
+    wanted = slow_maxima(
+        batch.double().numpy(), batch.double().numpy(), None if weight is None else weight.double().numpy()
+    )
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_blocks.BLOCK_BYTES, "cpu", 8 * entries)
+        found = similarity_maxima(batch.requires_grad_(), batch, weight)
+    np.testing.assert_allclose(found.both[0].detach().numpy(), wanted[0], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found.both[1].detach().numpy(), wanted[1], rtol=tolerance, atol=tolerance)
+
+
+def test_a_batch_against_itself_needs_little_more_than_half_of_the_maps(monkeypatch):
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 4 * 3 * 3 * 2)  # two maps at a time
+    batch = draw(16, 3, 4).float()
+    shapes = [
+        (query.stop - query.start) * (gallery.stop - gallery.start)
+        for (query, gallery), _ in _blocks._map_blocks(batch, batch, mirrored=True)
+    ]
+    assert sum(shapes) == 16 * 16 / 2 + 16
+
+
+@pytest.mark.parametrize("entries", [1, 60, 2**20])
+def test_gradients_of_a_mirrored_batch_in_float64(monkeypatch, entries):
+    monkeypatch.setitem(_blocks.BLOCK_BYTES, "cpu", 8 * entries)
+    inputs = [draw(5, 3, 3).requires_grad_(), draw(3, 3, seed=2).requires_grad_()]
+    assert torch.autograd.gradcheck(lambda batch, weight: similarity_maxima(batch, batch, weight).both, inputs)
+
+
+def test_values_shared_by_two_tensors_do_not_share_gradients():
+    one = draw(4, 3, 2).requires_grad_()
+    other = one.detach()
+    similarity_maxima(one, other).both.square().sum().backward()
+    found, one.grad = one.grad, None
+    similarity_maxima(one, other.clone()).both.square().sum().backward()
+    torch.testing.assert_close(found, one.grad)
+
+
 @pytest.mark.parametrize("entries", [1, 30, 2**20])
 @pytest.mark.parametrize(("num_query", "num_gallery", "num_positions"), [(3, 4, 5), (1, 1, 1), (2, 1, 6)])
 def test_gradients_in_float64(monkeypatch, entries, num_query, num_gallery, num_positions):

@@ -172,14 +172,20 @@ void transpose(__m512i* row) {
   }
 }
 
-void pack_tile(const uint16_t* source, int64_t first, int64_t positions, int64_t channels, int64_t left, bool as_rows,
+// Returns whether a value is NaN.
+bool pack_tile(const uint16_t* source, int64_t first, int64_t positions, int64_t channels, int64_t left, bool as_rows,
                uint16_t* tile) {
   const __mmask32 inside = left >= 32 ? ~0u : (1u << left) - 1;
+  const __m512i magnitude = _mm512_set1_epi16(0x7fff), infinity = _mm512_set1_epi16(0x7f80);
+  __mmask32 nan = 0;
   __m512i row[16];
-  for (int64_t r = 0; r < 16; ++r)
+  for (int64_t r = 0; r < 16; ++r) {
     row[r] = _mm512_maskz_loadu_epi16(inside, source + std::min(first + r, positions - 1) * channels);
+    nan |= _mm512_cmpgt_epi16_mask(_mm512_and_si512(row[r], magnitude), infinity);
+  }
   if (!as_rows) transpose(row);
   for (int r = 0; r < 16; ++r) _mm512_storeu_si512(tile + 32 * r, row[r]);
+  return nan != 0;
 }
 
 } // namespace
@@ -189,14 +195,17 @@ extern "C" {
 // Ask the kernel for the tile registers, once a process; 0: granted.
 int reid_enable() { return static_cast<int>(syscall(SYS_arch_prctl, 0x1023, 18)); }
 
-// bf16 [images][positions][channels] -> packed, [images][positions up to 32s][channels up to 32s].
-void reid_pack(const uint16_t* source, int64_t images, int64_t positions, int64_t channels, int as_rows,
-               uint16_t* packed) {
-  for (int64_t image = 0; image < images; ++image, source += positions * channels)
+// bf16 [images][positions][channels], images `stride` values apart -> packed, [images][positions up to 32s][channels
+// up to 32s]; nan: [images], whether an image has a NaN.
+void reid_pack(const uint16_t* source, int64_t stride, int64_t images, int64_t positions, int64_t channels, int as_rows,
+               uint16_t* packed, bool* nan) {
+  for (int64_t image = 0; image < images; ++image, source += stride) {
+    nan[image] = false;
     for (int64_t s = 0; s < positions; s += kSide)
       for (int64_t k = 0; k < channels; k += 32)
         for (int half = 0; half < 2; ++half, packed += kTile)
-          pack_tile(source + k, s + 16 * half, positions, channels, channels - k, as_rows != 0, packed);
+          nan[image] |= pack_tile(source + k, s + 16 * half, positions, channels, channels - k, as_rows != 0, packed);
+  }
 }
 
 // Maxima of all pairs of images, both directions, [2][a_images][b_images][positions]: over b's, then over a's positions.

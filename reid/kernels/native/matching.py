@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +15,19 @@ from reid.kernels.native import SOURCE, amx
 
 _SIDE = 32
 _PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Features in the kernels' order.
+
+    Attributes:
+        values: [N, values], bfloat16, positions and channels filled up to 32s.
+        nan_N: which images have a NaN, [N], bool.
+    """
+
+    values: Tensor
+    nan_N: Tensor
 
 
 def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
@@ -45,23 +59,24 @@ def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, po
     def part(start: int, stop: int) -> None:
         scratch = aligned(4 * padded, torch.float32)
         _library().reid_simmax(
-            *(_address(rows[start]), _address(columns), _address(weight)),
+            *(_address(rows.values[start]), _address(columns.values), _address(weight)),
             *map(ctypes.c_int64, (stop - start, num_gallery, num_positions, padded, steps)),
             *(_address(found[0, start]), _address(None if position is None else position[0, start])),
             *(ctypes.c_int64(found.stride(0)), _address(scratch)),
         )
 
     _in_threads(part, num_query)
-    _pass_on_nan(found, query_QSD, gallery_GSD)
+    found[:, rows.nan_N] = torch.nan  # the kernel's maxima pass over NaN; it must reach all pairs of its image
+    found[:, :, columns.nan_N] = torch.nan
     return found
 
 
-def mlp_logits(row_XS: Tensor, packed: Tensor, bias_F: Tensor, out_F: Tensor) -> Tensor:
+def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) -> Tensor:
     """``out . relu(W row + bias)`` of each row, [X], float32, the products with W in bfloat16.
 
     Args:
         row_XS: [X, S], float32, contiguous.
-        packed: W, [F, S], by :func:`pack` as columns, [1, F, S] before.
+        packed: W, [F, S], by :func:`pack` as columns, [1, F, S].
         bias_F: [F] float32, F a multiple of 32.
         out_F: [F] float32.
     """
@@ -71,7 +86,7 @@ def mlp_logits(row_XS: Tensor, packed: Tensor, bias_F: Tensor, out_F: Tensor) ->
     def part(start: int, stop: int) -> None:
         scratch = aligned(_SIDE * _up(num_inputs), torch.bfloat16)
         _library().reid_mlp_head(
-            *(_address(row_XS[start]), ctypes.c_int64(stop - start), ctypes.c_int64(num_inputs), _address(packed)),
+            *(_address(row_XS[start]), *map(ctypes.c_int64, (stop - start, num_inputs)), _address(packed.values)),
             *(_address(bias_F), _address(out_F), ctypes.c_int64(len(bias_F))),
             *(_address(logit_X[start:]), _address(scratch)),
         )
@@ -80,18 +95,22 @@ def mlp_logits(row_XS: Tensor, packed: Tensor, bias_F: Tensor, out_F: Tensor) ->
     return logit_X
 
 
-def pack(feature_NSD: Tensor, side: Literal["rows", "columns"]) -> Tensor:
-    """Bring [N, S, D] into the kernels' order, [N, values], bfloat16, positions and channels filled up to 32s."""
+def pack(feature_NSD: Tensor, side: Literal["rows", "columns"]) -> Packed:
+    """Bring [N, S, D] into the kernels' order."""
     num_images, num_positions, dim = feature_NSD.shape
-    source = feature_NSD.to(torch.bfloat16).contiguous()
+    source = feature_NSD.to(torch.bfloat16)
+    if not source[:1].is_contiguous():  # images may lie apart, as those of one level of keys do
+        source = source.contiguous()
     packed = aligned(num_images * _up(num_positions) * _up(dim), torch.bfloat16).view(num_images, -1)
+    nan_N = torch.empty(num_images, dtype=torch.bool)
 
     def part(start: int, stop: int) -> None:
-        sizes = map(ctypes.c_int64, (stop - start, num_positions, dim))
-        _library().reid_pack(_address(source[start]), *sizes, ctypes.c_int(side == "rows"), _address(packed[start]))
+        sizes = map(ctypes.c_int64, (source.stride(0), stop - start, num_positions, dim))
+        places = map(_address, (packed[start], nan_N[start:]))
+        _library().reid_pack(_address(source[start]), *sizes, ctypes.c_int(side == "rows"), *places)
 
     _in_threads(part, num_images)
-    return packed
+    return Packed(packed, nan_N)
 
 
 def aligned(num_values: int, dtype: torch.dtype) -> Tensor:
@@ -121,14 +140,6 @@ def _edge_padded(weight_SS: Tensor, padded: int) -> Tensor:
     """The last row and column once more for every position that was filled up."""
     index = torch.arange(padded).clamp_(max=len(weight_SS) - 1)
     return weight_SS[index][:, index].contiguous()
-
-
-def _pass_on_nan(found: Tensor, query_QSD: Tensor, gallery_GSD: Tensor) -> None:
-    """The kernel's maxima pass over NaN; it must reach all pairs of its image."""
-    for axis, feature_NSD in ((1, query_QSD), (2, gallery_GSD)):
-        bad_N = feature_NSD.flatten(1).isnan().any(1).nonzero().view(-1)
-        if len(bad_N):
-            found.index_fill_(axis, bad_N, torch.nan)
 
 
 def _in_threads(part: Callable[[int, int], None], count: int) -> None:

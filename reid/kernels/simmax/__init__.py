@@ -133,7 +133,9 @@ def _prepare(
     dtype = torch.promote_types(query_QSD.dtype, gallery_GSD.dtype)
     if not query_QSD.is_cuda and not (halves and dtype == torch.bfloat16):
         dtype = torch.promote_types(dtype, torch.float32)
-    query_QSD, gallery_GSD = query_QSD.to(dtype), gallery_GSD.to(dtype)
+    same = gallery_GSD is query_QSD  # and stays so: a batch against itself needs each map once
+    query_QSD = query_QSD.to(dtype)
+    gallery_GSD = query_QSD if same else gallery_GSD.to(dtype)
     return query_QSD, gallery_GSD, None if weight_SS is None else weight_SS.to(result_dtype(query_QSD))
 
 

@@ -13,11 +13,18 @@ def test_aligned_tensors_start_on_a_page():
         assert all(tensor.data_ptr() % 4096 == 0 for tensor in tensors)
 
 
-@pytest.mark.parametrize("size", [(2, 32, 32), (1, 70, 40), (3, 1, 1)], ids=str)
-def test_packing_puts_every_value_in_its_place(size):
-    num_images, num_positions, dim = size
-    feature = torch.randn(size).bfloat16()
-    rows, columns = matching.pack(feature, "rows"), matching.pack(feature, "columns")
+LEVEL = torch.randn(3, 2, 33, 8).bfloat16()[:, 1]
+TRANSPOSED = torch.randn(2, 5, 40).bfloat16().transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [*(torch.randn(size).bfloat16() for size in ((2, 32, 32), (1, 70, 40), (3, 1, 1))), LEVEL, TRANSPOSED],
+    ids=lambda feature: str(tuple(feature.shape)),
+)
+def test_packing_puts_every_value_in_its_place(feature):
+    num_images, num_positions, dim = feature.shape
+    rows, columns = matching.pack(feature, "rows").values, matching.pack(feature, "columns").values
     blocks, steps = -(-num_positions // 32), -(-dim // 32)
     rows = rows.view(num_images, blocks, steps, 2, 16, 32)
     columns = columns.view(num_images, blocks, steps, 2, 16, 16, 2)
@@ -29,6 +36,16 @@ def test_packing_puts_every_value_in_its_place(size):
             wanted = source[:, channel] if channel < dim else torch.zeros(num_images, dtype=feature.dtype)
             assert torch.equal(rows[:, block, step, half, place, inner], wanted)
             assert torch.equal(columns[:, block, step, half, inner // 2, place, inner % 2], wanted)
+
+
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_packing_finds_nan_and_nothing_else(side):
+    feature = torch.randn(6, 35, 40).bfloat16()
+    feature[1, 34, 39] = torch.nan
+    feature[3, 0, 0] = -torch.nan
+    feature[4, 20, 20] = torch.inf
+    feature[5, 20, 20] = -torch.inf
+    assert matching.pack(feature, side).nan_N.tolist() == [False, True, False, True, False, False]
 
 
 def test_places_are_those_of_the_first_maxima():
