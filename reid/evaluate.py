@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from reid.domains import Domains, Target, open_domains
@@ -15,10 +16,13 @@ from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.extract import Extraction, extract
 from reid.engine.model import Model
 from reid.errors import ConfigError
+from reid.evaluation._ahead import ahead
+from reid.evaluation.agreement import RankAgreement, rank_agreement
 from reid.evaluation.labels import Labels
 from reid.evaluation.metrics import retrieval_metrics
 from reid.evaluation.ranking import Ranking, rank_matches
 from reid.evaluation.results import (
+    Measured,
     RunResult,
     Stamp,
     TargetResult,
@@ -28,9 +32,14 @@ from reid.evaluation.results import (
     write_results,
 )
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
+from reid.evaluation.states import collect_states
 from reid.experiment import EvaluationConfig, Experiment, Table, recipe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
+from reid.types import ImageRecord, ImageState
+
+_COMPARED = (32, 128)
+"""Query and gallery images whose scores are computed with states in full precision as well."""
 
 _SAID_APART = ("name", "weights", "normalization")
 
@@ -102,16 +111,13 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
     query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
     ranking = rank_matches(found.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
     metrics = retrieval_metrics(ranking)
-    result = target_result(
-        target.label,
-        ranking,
-        metrics,
-        found,
-        counts_checked=target.counts_checked,
+    measured = Measured(
         query_s=query_s,
         rank_s=time.perf_counter() - started,
+        agreement=_agreement(model, target, options, session),
         peak_memory_mib=_peak_memory_mib(session.device),
     )
+    result = target_result(target.label, ranking, metrics, found, measured, counts_checked=target.counts_checked)
     return Test(target, found, ranking, result)
 
 
@@ -120,19 +126,49 @@ def _score(
 ) -> tuple[float, GalleryScores]:
     """(seconds for the queries' states, scores)."""
     how = Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision)
+    scoring = Scoring(max_memory=int(options.memory_gib * 2**30))
     started = time.perf_counter()
-    query = list(extract(model, target.query, how))
+    query = collect_states(
+        extract(model, target.query, how),
+        len(target.query),
+        max_memory=scoring.query_memory,
+        file=out.with_suffix(".states"),
+    )
     query_s = time.perf_counter() - started
+    gallery = extract(model, target.gallery, how)
     scores = score_gallery(
         model.score,
         query,
-        extract(model, target.gallery, how),
+        gallery if session.device.type == "cpu" else ahead(gallery),  # on a CPU both would want the same cores
         len(target.gallery),
-        how=Scoring(max_memory=int(options.max_score_memory_gib * 2**30)),
+        how=scoring,
         out=out,
         progress=session.progress,
     )
     return query_s, scores
+
+
+def _agreement(model: Model, target: Target, options: EvaluationConfig, session: Session) -> RankAgreement | None:
+    """What half-precision states change, on a sample; None where states are kept in full precision."""
+    if options.state_precision == "float32":
+        return None
+    how = Extraction(options.batch_size, 0, options.precision, "float32")
+    query, gallery = (
+        ImageState.cat(list(extract(model, _sample(records, size), how)))
+        for records, size in zip((target.query, target.gallery), _COMPARED, strict=True)
+    )
+    halves = (state.stored(options.state_precision) for state in (query, gallery))
+    exact_QG, score_QG = (model.score(*states).cpu().numpy() for states in ((query, gallery), halves))
+    found = rank_agreement(score_QG, exact_QG)
+    session.progress.say(
+        f"{target.label}: states in {options.state_precision} rank like float32: Spearman {found.spearman:.5f}, "
+        f"{round(found.same_best * found.num_query)} of {found.num_query} queries keep their best match"
+    )
+    return found
+
+
+def _sample(records: Sequence[ImageRecord], size: int) -> list[ImageRecord]:
+    return [records[index] for index in np.linspace(0, len(records) - 1, min(size, len(records))).astype(int)]
 
 
 def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:

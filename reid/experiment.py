@@ -43,7 +43,7 @@ class EvaluationConfig(Config):
 
     precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
     state_precision: StatePrecision = "float16"  # of states that wait to be scored; bfloat16 is fastest on CPUs
-    max_score_memory_gib: NonNegativeFloat = 2.0  # scores beyond it go to a file; ten times Market-1501's
+    memory_gib: NonNegativeFloat = 4.0  # for states and scores, beyond it they go to files; Market-1501's fit
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera
     ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'

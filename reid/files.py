@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,33 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON with a closing newline, atomically. Raises StorageError."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def claim_space(path: Path, num_bytes: int) -> None:
+    """Make a file of ``num_bytes`` zeros, to be mapped into memory; one that stands there is replaced.
+
+    The space is taken at once: writing to a mapped file on a full disk kills the process instead of raising an error.
+
+    Raises:
+        StorageError: the file cannot be made, or the disk is too small; nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if num_bytes > free:
+            raise StorageError(
+                f"{path}: wanted {num_bytes / 2**20:,.0f} MiB of disk, found {free / 2**20:,.0f} MiB free. Free some "
+                "space there, or choose another folder."
+            )
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            else:
+                file.truncate(num_bytes)
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        raise storage_error(path, error) from error
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -59,7 +59,8 @@ class Terminal:
     @contextmanager
     def bar(self, label: str, total: int | None, unit: str) -> Iterator[Bar]:
         """See :class:`Progress`."""
-        with tqdm(total=total, desc=label, unit=f" {unit}", dynamic_ncols=True, smoothing=0.1) as bar:
+        scale = total is not None and total > 10**6  # 53.6M instead of 53593464
+        with tqdm(total=total, desc=label, unit=f" {unit}", unit_scale=scale, dynamic_ncols=True, smoothing=0.1) as bar:
             if not bar.disable and not bar.fp.isatty():
                 bar.mininterval = 10.0
             yield _TerminalBar(bar)

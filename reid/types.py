@@ -88,6 +88,11 @@ class ImageState:
     def __len__(self) -> int:
         return int(next(iter(self.tensors.values())).shape[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
     @overload
     def __getitem__(self, index: str) -> Tensor: ...
     @overload

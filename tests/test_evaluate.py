@@ -12,7 +12,9 @@ from reid.backbones import _weights
 from reid.backbones._state_dict import file_sha256
 from reid.errors import CheckpointError, ConfigError, ImageError, ProtocolError
 from reid.evaluate import evaluate, finished
+from reid.evaluation import states
 from reid.evaluation.results import read_results
+from reid.evaluation.states import _mapped
 from reid.experiment import resolve
 from reid.runs import RunFolder
 from reid.train import fresh_model, load_model, train
@@ -313,11 +315,30 @@ def test_the_recipe_is_stamped(tiny, new_run, session):
     assert one == two != other
 
 
-def test_scores_beyond_the_memory_go_to_a_file(trained, session):
+def test_what_is_beyond_the_memory_goes_to_files(trained, session, monkeypatch):
+    mapped = []
+    monkeypatch.setattr(states, "_mapped", lambda *args: mapped.append(args) or _mapped(*args))
     _, (within,) = evaluate(trained, session)
-    _, (beyond,) = evaluate(trained, session, assignments=["evaluation.max_score_memory_gib=0"])
-    assert isinstance(beyond.scores.score_QG, np.memmap)
-    assert np.array_equal(within.scores.score_QG, beyond.scores.score_QG)
+    assert not mapped
+    state_bytes = 2 * 2 * 32 * 16  # float16, layers, positions, channels
+    _, (beyond,) = evaluate(trained, session, assignments=[f"evaluation.memory_gib={8 * state_bytes / 2**30}"])
+    assert len(mapped) == 1
+    # 10 x 15 scores would still fit into a quarter of that
+    np.testing.assert_allclose(within.scores.score_QG, beyond.scores.score_QG, atol=1e-5)
+    assert [path.suffix for path in (trained.path / "scores").iterdir()] == []
+
+
+def test_too_little_memory_is_an_error(trained, session):
+    with pytest.raises(ConfigError, match=r"evaluation.memory_gib: wanted room .* found 0\. Allow more"):
+        evaluate(trained, session, assignments=["evaluation.memory_gib=0"])
+
+
+def test_agreement_of_half_precision_is_reported(trained, session):
+    (target,) = evaluate(trained, session)[0].targets
+    assert (target.agreement.num_query, target.agreement.num_gallery) == (10, 15)
+    assert target.agreement.spearman > 0.999
+    (exact,) = evaluate(trained, session, assignments=["evaluation.state_precision='float32'"])[0].targets
+    assert exact.agreement is None
 
 
 def test_peak_memory_is_the_process_own_on_a_cpu(trained, session):

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from reid.errors import StorageError
-from reid.files import atomic_file, atomic_folder, storage_error, write_json, write_text
+from reid.files import atomic_file, atomic_folder, claim_space, storage_error, write_json, write_text
 
 
 def test_write_text_makes_folders_and_replaces(tmp_path):
@@ -77,3 +77,17 @@ def test_the_advice_fits_the_reason_and_names_the_folder(number, reason, advice,
     assert re.search(rf"x\.txt: cannot be written: {reason}\. " + advice.format(re.escape(str(tmp_path))), message)
     assert ("MiB" in message) == (number == errno.ENOSPC)
     assert "--" not in message
+
+
+def test_claimed_space_is_zeros_and_replaces_what_was_there(tmp_path):
+    path = tmp_path / "deep" / "file"
+    claim_space(path, 10_000)
+    path.write_bytes(b"x" * 20_000)
+    claim_space(path, 10_000)
+    assert path.read_bytes() == bytes(10_000)
+
+
+def test_more_space_than_there_is(tmp_path):
+    with pytest.raises(StorageError, match=r"wanted 1,073,741,824 MiB of disk, found .* MiB free"):
+        claim_space(tmp_path / "file", 2**50)
+    assert list(tmp_path.iterdir()) == []

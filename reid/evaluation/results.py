@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from reid.config import Config, parse
 from reid.errors import CheckpointError, ConfigError
+from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.metrics import MAX_RANK, RetrievalMetrics
 from reid.evaluation.ranking import Ranking
@@ -63,6 +65,15 @@ class Training(Config):
     seconds: NonNegativeFloat
 
 
+class Agreement(Config):
+    """How scores of half-precision states rank a sample, compared with full precision."""
+
+    spearman: Annotated[float, Field(ge=-1, le=1 + 1e-9)]  # mean over queries
+    same_best: Fraction  # queries that keep their best match
+    num_query: PositiveInt
+    num_gallery: PositiveInt
+
+
 class TargetResult(Config):
     """Everything about one test."""
 
@@ -84,6 +95,7 @@ class TargetResult(Config):
     score_s: NonNegativeFloat
     rank_s: NonNegativeFloat  # ranks and metrics
     pairs_per_s: NonNegativeFloat
+    agreement: Agreement | None = None  # None: states were kept in float32, or an older version tested
     peak_memory_mib: NonNegativeFloat | None = None  # of this test on a GPU, since the process began on a CPU
     per_query: tuple[tuple[PositiveInt, ...], ...] | None = None  # ranks of every query's matches
 
@@ -109,16 +121,32 @@ class RunResult(Config):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured beside the metrics.
+
+    Attributes:
+        query_s: seconds spent computing the queries' states.
+        rank_s: seconds spent on ranks and metrics.
+        agreement: how half-precision states rank; None: states were kept in full precision.
+        peak_memory_mib: most memory in use, in MiB: on a GPU during the test, on a CPU since the process began;
+            None: not measured.
+    """
+
+    query_s: float
+    rank_s: float
+    agreement: RankAgreement | None = None
+    peak_memory_mib: float | None = None
+
+
 def target_result(
     target: str,
     ranking: Ranking,
     metrics: RetrievalMetrics,
     scores: GalleryScores,
+    measured: Measured,
     *,
     counts_checked: bool,
-    query_s: float,
-    rank_s: float,
-    peak_memory_mib: float | None = None,
 ) -> TargetResult:
     """Put together the result of one test.
 
@@ -127,12 +155,10 @@ def target_result(
         ranking: ranks of the true matches.
         metrics: what they come to.
         scores: the scores that were ranked, for their size and times.
+        measured: times, memory and precision.
         counts_checked: whether the set's images were compared with the published counts.
-        query_s: seconds spent computing the queries' states.
-        rank_s: seconds spent on ranks and metrics.
-        peak_memory_mib: most memory in use, in MiB: on a GPU during the test, on a CPU since the process began;
-            None: not measured.
     """
+    agreement = measured.agreement
     return TargetResult(
         target=target,
         counts_checked=counts_checked,
@@ -148,11 +174,12 @@ def target_result(
         num_query_counted=len(metrics.query_idx_N),
         num_gallery=scores.score_QG.shape[1],
         unmatched={str(reason): count for reason, count in ranking.unmatched_counts.items()},
-        extract_s=query_s + scores.gallery_s,
+        extract_s=measured.query_s + scores.gallery_s,
         score_s=scores.score_s,
-        rank_s=rank_s,
+        rank_s=measured.rank_s,
         pairs_per_s=scores.pairs_per_s,
-        peak_memory_mib=peak_memory_mib,
+        agreement=None if agreement is None else Agreement(**asdict(agreement)),
+        peak_memory_mib=measured.peak_memory_mib,
         per_query=tuple(tuple(rank_M.tolist()) for rank_M in ranking.rank_Q),
     )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
+import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reid.errors import ShapeError, StorageError
-from reid.files import storage_error
+from reid.errors import ConfigError, ShapeError, StorageError
+from reid.files import claim_space
 from reid.progress import Progress, Silent
 from reid.types import ImageState
 
@@ -25,17 +24,43 @@ ScoreFunction = Callable[[ImageState, ImageState], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How much is scored and held at a time.
+    """How much is scored and held at a time. No score depends on it.
 
     Attributes:
+        max_memory: bytes of main memory for states and scores together: half of it for the queries' states, a quarter
+            each for scores and for the gallery's states of two blocks. What does not fit goes to files.
         query_block: most query images a call of the score function.
         gallery_block: most gallery images a call of the score function.
-        max_memory: bytes of scores to hold in memory; Market-1501's 3,368 x 15,913 take a tenth of the default.
     """
 
+    max_memory: int = 2**32
     query_block: int = 128
-    gallery_block: int = 256
-    max_memory: int = 2**31
+    gallery_block: int = 512
+
+    @property
+    def query_memory(self) -> int:
+        """Bytes for the queries' states."""
+        return self.max_memory // 2
+
+    @property
+    def score_memory(self) -> int:
+        """Bytes for scores."""
+        return self.max_memory // 4
+
+    def gallery_images(self, state_bytes: int) -> int:
+        """Gallery images of a block whose states take ``state_bytes`` each.
+
+        Raises:
+            ConfigError: not even one fits.
+        """
+        num = self.max_memory // 8 // max(1, state_bytes)
+        if num < 1:
+            least, found = 8 * state_bytes / 2**30, self.max_memory / 2**30
+            raise ConfigError(
+                f"evaluation.memory_gib: wanted room for blocks of at least one image, {least:.2g} in all at "
+                f"{state_bytes:,} bytes a state, found {found:.2g}. Allow more."
+            )
+        return min(num, self.gallery_block)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +85,7 @@ class GalleryScores:
 
 def score_gallery(
     score: ScoreFunction,
-    query: ImageState | Sequence[ImageState],
+    query: ImageState,
     gallery: Iterable[ImageState],
     num_gallery: int,
     *,
@@ -72,37 +97,38 @@ def score_gallery(
 
     Args:
         score: compares two blocks of states.
-        query: the queries' states, as one state or in chunks; kept as they are.
+        query: the queries' states.
         gallery: gallery states in order, in chunks of any size. Each is used once and let go.
         num_gallery: how many images ``gallery`` yields in all.
-        how: block sizes and memory; None: the defaults. The scores do not depend on it.
-        out: file (``.npy``) for scores that do not fit ``how.max_memory``; an existing one is replaced.
+        how: block sizes and memory; None: the defaults.
+        out: file (``.npy``) for scores that do not fit ``how.score_memory``; an existing one is replaced.
         progress: where pairs/s and the time left are shown.
 
     Raises:
         ShapeError: no queries or no gallery, ``gallery`` yields another number of images than ``num_gallery``, or
             ``score`` returns another shape than [Q, G].
+        ConfigError: ``how.max_memory`` is too little for a block.
         StorageError: the scores need a file and ``out`` is None, cannot be written or does not fit on the disk.
     """
     how = how or Scoring()
-    chunks = [query] if isinstance(query, ImageState) else list(query)
-    blocks = [block for chunk in chunks for block in chunk.split(how.query_block)]
-    edges = np.cumsum([0, *map(len, blocks)]).tolist()
-    if not edges[-1] or num_gallery < 1:
-        raise ShapeError(f"score_gallery: wanted query and gallery images, found {edges[-1]} and {num_gallery}.")
-    score_QG = _allocate((edges[-1], num_gallery), out, how.max_memory)
+    num_query = len(query)
+    if not num_query or num_gallery < 1:
+        raise ShapeError(f"score_gallery: wanted query and gallery images, found {num_query} and {num_gallery}.")
+    size = how.gallery_images(query.nbytes // num_query)
+    score_QG = _allocate((num_query, num_gallery), out, how.score_memory)
     start_s, score_s, done = time.perf_counter(), 0.0, 0
-    with (progress or Silent()).bar("score", num_gallery, "image") as bar:
-        for gallery_part in _parts(gallery, how.gallery_block):
+    with (progress or Silent()).bar("score", num_query * num_gallery, "pair") as bar:
+        for gallery_part in _parts(gallery, size):
             stop = done + len(gallery_part)
             if stop > num_gallery:
                 raise _miscounted(num_gallery, f"{stop} or more")
-            part_s = time.perf_counter()
-            for block, (first, last) in zip(blocks, pairwise(edges), strict=True):
-                score_QG[first:last, done:stop] = _block_scores(score, block, gallery_part)
-            score_s += time.perf_counter() - part_s
+            for first in range(0, num_query, how.query_block):
+                block_s = time.perf_counter()
+                block = query[first : first + how.query_block]
+                score_QG[first : first + len(block), done:stop] = _block_scores(score, block, gallery_part)
+                score_s += time.perf_counter() - block_s
+                bar.advance(len(block) * len(gallery_part))
             done = stop
-            bar.advance(len(gallery_part), **{"pairs/s": f"{done * edges[-1] / score_s:,.0f}"})
     if done != num_gallery:
         raise _miscounted(num_gallery, str(done))
     return GalleryScores(score_QG, score_s, time.perf_counter() - start_s - score_s)
@@ -142,18 +168,13 @@ def _allocate(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDAr
             f"score_gallery: {need}, more than the {max_memory / 2**20:,.0f} MiB allowed in memory, and there is no "
             "file to put them in. Name one, or allow more memory."
         )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out.parent).free
-        # A memory map on a full disk kills the process instead of raising an error.
-        if num_bytes > free:
-            raise StorageError(
-                f"{out}: {need}, found {free / 2**20:,.0f} MiB free. Free some space, choose another folder, or allow "
-                "more memory (evaluation.max_score_memory_gib)."
-            )
-        return np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=shape)
-    except OSError as error:
-        raise storage_error(out, error) from error
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    offset = header.tell()
+    claim_space(out, offset + num_bytes)
+    with out.open("rb+") as file:
+        file.write(header.getvalue())
+    return np.memmap(out, dtype=np.float32, mode="r+", offset=offset, shape=shape)
 
 
 def _miscounted(num_gallery: int, found: str) -> ShapeError:

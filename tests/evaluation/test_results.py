@@ -8,6 +8,7 @@ from reid.errors import CheckpointError, StorageError
 from reid.evaluation.metrics import retrieval_metrics
 from reid.evaluation.ranking import rank_matches
 from reid.evaluation.results import (
+    Measured,
     RunResult,
     Stamp,
     Training,
@@ -37,7 +38,7 @@ def one_target():
     query, gallery = labels([1, 1, 4], [0, 0, 1]), labels([1, 4, 1, 3], [1, 1, 1, 1])
     ranking = rank_matches(scores.score_QG, query, gallery)
     return target_result(
-        "market1501", ranking, retrieval_metrics(ranking), scores, counts_checked=True, query_s=0.25, rank_s=0.125
+        "market1501", ranking, retrieval_metrics(ranking), scores, Measured(0.25, 0.125), counts_checked=True
     )
 
 
