@@ -27,6 +27,11 @@ class InterruptedBar:
             raise KeyboardInterrupt
 
 
+class QuietBar:
+    def advance(self, count=1, **facts):
+        pass
+
+
 class Interrupting:
     """Progress that presses Ctrl-C once ``steps`` training steps are done."""
 
@@ -35,7 +40,7 @@ class Interrupting:
 
     @contextmanager
     def bar(self, label, total, unit):
-        yield InterruptedBar(self)
+        yield InterruptedBar(self) if unit == "step" else QuietBar()
 
     def say(self, message):
         pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,10 +44,12 @@ class TrainBatch:
     Attributes:
         image_BCHW: RGB, [B, 3, H, W], uint8.
         label_B: classes, [B], int64.
+        read_s: seconds that one process took to read and augment them.
     """
 
     image_BCHW: Tensor
     label_B: Tensor
+    read_s: float
 
 
 def read_image(path: Path) -> Image.Image:
@@ -97,8 +100,8 @@ def train_batches(
     """
     label_N = torch.as_tensor(labels, dtype=torch.int64)
     load = partial(_read_train, transform, seed, epoch)
-    for indices, image_BCHW in zip(batches, _load(records, batches, load, num_workers), strict=True):
-        yield TrainBatch(image_BCHW, label_N[torch.as_tensor(indices)])
+    for indices, (image_BCHW, read_s) in zip(batches, _load(records, batches, load, num_workers), strict=True):
+        yield TrainBatch(image_BCHW, label_N[torch.as_tensor(indices)], read_s)
 
 
 def test_batches(
@@ -121,27 +124,31 @@ def test_batches(
     """
     positions = range(len(records))
     batches = [positions[start : start + batch_size] for start in range(0, len(records), batch_size)]
-    yield from _load(records, batches, partial(_read_test, TestTransform(image_size)), num_workers)
+    load = partial(_read_test, TestTransform(image_size))
+    yield from (image_BCHW for image_BCHW, _ in _load(records, batches, load, num_workers))
 
 
-class _Images(Dataset[NDArray[np.uint8]]):
+class _Images(Dataset[tuple[NDArray[np.uint8], float]]):
     """What a worker holds: file names, and how to load the image at a place of the epoch."""
 
     def __init__(self, records: Sequence[ImageRecord], load: Callable[[Path, int], Tensor]) -> None:
         self._names = [str(record.path) for record in records]  # strings: Paths take many times as long to send
         self._load = load
 
-    def __getitems__(self, keys: _Keys) -> NDArray[np.uint8] | ImageError:
-        """One batch. An error is returned: raised here, DataLoader would bury its message in a traceback.
+    def __getitems__(self, keys: _Keys) -> tuple[NDArray[np.uint8], float] | ImageError:
+        """One batch, and the seconds it took.
+
+        An error is returned: raised here, DataLoader would bury its message in a traceback.
 
         As NumPy, a batch comes through a pipe. As a tensor, it would come through /dev/shm, which is too small for
         it in many containers.
         """
+        started = time.perf_counter()
         try:
             loaded = [self._load(Path(self._names[index]), place) for place, index in keys]
         except ImageError as error:
             return error
-        return np.asarray(torch.stack(loaded))
+        return np.asarray(torch.stack(loaded)), time.perf_counter() - started
 
 
 def _load(
@@ -149,7 +156,7 @@ def _load(
     batches: Sequence[Sequence[int]],
     load: Callable[[Path, int], Tensor],
     num_workers: int,
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, float]]:
     loader: DataLoader[Any] = DataLoader(
         _Images(records, load),
         batch_sampler=_number(batches),
@@ -163,7 +170,8 @@ def _load(
         for batch in loader:
             if isinstance(batch, ImageError):
                 raise batch
-            yield torch.from_numpy(batch)
+            image_BCHW, read_s = batch
+            yield torch.from_numpy(image_BCHW), read_s
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

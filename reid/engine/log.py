@@ -14,9 +14,9 @@ from reid.errors import CheckpointError
 from reid.files import storage_error, write_text
 
 Event = Mapping[str, Any]
-"""One line of the log: ``event`` (step or epoch), ``step``, and its numbers."""
+"""One line of the log: ``event`` (step, epoch or graph), ``step``, and its numbers."""
 
-_CURVES = ("loss", "accuracy", "lr", "images_per_s")
+_CURVES = ("loss", "accuracy", "lr", "images_per_s", "loader_images_per_s", "model_images_per_s")
 
 
 def read_log(path: Path) -> list[Event]:
@@ -41,8 +41,8 @@ def read_log(path: Path) -> list[Event]:
 class TrainingLog:
     """Appends to ``log.jsonl`` and ``events/`` of a run folder.
 
-    A line is ``{"event": "step" | "epoch", "stage", "epoch", "step", ...}``. Lines of steps after ``last_step``
-    are what an interrupted epoch left behind; they are removed, since that epoch is trained again.
+    A line is ``{"event": "step" | "epoch" | "graph", "stage", "epoch", "step", ...}``. Lines of steps after
+    ``last_step`` are what an interrupted epoch left behind; they are removed, since that epoch is trained again.
 
     Args:
         folder: the run folder.
@@ -63,7 +63,7 @@ class TrainingLog:
             self._events = SummaryWriter(folder / "events", purge_step=last_step + 1 if last_step else None)
 
     def write(self, event: str, *, step: int, **facts: Any) -> None:
-        """Append one line; ``loss``, ``accuracy``, ``lr`` and ``images_per_s`` become curves as well."""
+        """Append one line; loss, accuracy, rates and the learning rate become curves as well."""
         with self._writing():
             self._file.write(json.dumps({"event": event, "step": step, **facts}) + "\n")
             self._file.flush()

@@ -35,21 +35,36 @@ class Clock:
 
 @dataclass
 class Tally:
-    """Sums over the steps of one epoch."""
+    """Sums over the steps of one epoch.
 
+    Attributes:
+        num_workers: processes that load images; 0: the one that trains.
+    """
+
+    num_workers: int = 0
     loss: float = 0.0
     accuracy: float = 0.0
     finite_steps: int = 0
     steps: int = 0
     images: int = 0
     wait_s: float = 0.0
+    read_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, loss: float | None, accuracy: float, num_images: int, wait_s: float) -> None:
-        """Count one step; ``loss`` is None where it was not finite, ``wait_s`` what the loader kept it waiting."""
+    def add(self, loss: float | None, accuracy: float, num_images: int, *, wait_s: float, read_s: float) -> None:
+        """Count one step.
+
+        Args:
+            loss: of the step; None where it was not finite.
+            accuracy: of the step.
+            num_images: of its batch.
+            wait_s: seconds for which it waited for the batch.
+            read_s: seconds that one process took to read and augment the batch.
+        """
         self.steps += 1
         self.images += num_images
         self.wait_s += wait_s
+        self.read_s += read_s
         if loss is not None:
             self.loss += loss
             self.accuracy += accuracy
@@ -61,12 +76,19 @@ class Tally:
         return time.perf_counter() - self.started
 
     def facts(self) -> dict[str, float]:
-        """Means so far; ``loader_wait_share`` is the share of time in which the model waited for images."""
+        """Means so far.
+
+        ``images_per_s`` is what training reaches; ``loader_images_per_s`` and ``model_images_per_s`` are what the
+        loader's processes together and the model would reach if they never waited for each other.
+        ``loader_wait_share`` is the share of time in which the model waited for images.
+        """
         seconds, steps = self.seconds, max(1, self.finite_steps)
         return {
             "loss": self.loss / steps,
             "accuracy": self.accuracy / steps,
             "images_per_s": self.images / seconds,
+            "loader_images_per_s": self.images * max(1, self.num_workers) / max(self.read_s, 1e-9),
+            "model_images_per_s": self.images / max(seconds - self.wait_s, 1e-9),
             "loader_wait_share": self.wait_s / seconds,
             "seconds": seconds,
         }

@@ -15,7 +15,8 @@ from reid.data.loader import TrainBatch, train_batches
 from reid.data.samplers._base import Sampler
 from reid.data.transforms import TrainTransform
 from reid.engine.checkpoint import Checkpoint, epoch_folder, keep_latest, load_into, save_checkpoint
-from reid.engine.extract import Extraction, extract
+from reid.engine.extract import Extraction
+from reid.engine.graph import class_distances
 from reid.engine.log import TrainingLog
 from reid.engine.optimizer import (
     OptimizerConfig,
@@ -32,9 +33,10 @@ from reid.engine.tally import Clock, Tally
 from reid.engine.tasks.block import BlockTask
 from reid.errors import TrainingError
 from reid.progress import Bar, Progress
-from reid.types import ImageRecord, ImageState
+from reid.types import ImageRecord
 
 LOG_EVERY = 10  # steps between two lines of the log
+_STARVED = 0.2  # share of time waiting for images from which on the user is told
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Trainer:
         self._clock, self._checkpoints, self._log = clock, checkpoints, log
         self._seed, self._num_workers, self._progress = seed, num_workers, progress
         self._checkpoints_kept = checkpoints_kept
+        self._starved = False
         self._groups = parameter_groups(self._model, stage.task.loss, frozen=stage.frozen)
         self._optimizer = build_optimizer(stage.optimizer, self._groups)
         self._scaler = torch.amp.GradScaler(self._model.device.type, enabled=stage.precision == "fp16")
@@ -140,7 +143,7 @@ class Trainer:
     def _run_epoch(self, bar: Bar) -> None:
         clock, stage = self._clock, self._stage
         torch.manual_seed(self._seed * 1_000_003 + clock.epoch)  # for components that draw in their forward pass
-        tally = Tally()
+        tally = Tally(num_workers=self._num_workers)
         batches = stage.sampler.batches(clock.stage_epoch, self._class_distances)
         self._set_mode()
         loader = train_batches(
@@ -157,7 +160,7 @@ class Trainer:
             wait_s = time.perf_counter() - waiting_since
             set_lr_factor(self._optimizer, stage.schedule.factor(clock.stage_epoch + step / len(batches)))
             loss, accuracy = self._train_step(batch)
-            tally.add(loss, accuracy, len(batch.label_B), wait_s)
+            tally.add(loss, accuracy, len(batch.label_B), wait_s=wait_s, read_s=batch.read_s)
             self._show_step(bar, tally)
             waiting_since = time.perf_counter()
         self._end_epoch(tally)
@@ -183,10 +186,28 @@ class Trainer:
         return float(value.loss.detach()), value.accuracy
 
     def _class_distances(self, representatives: Sequence[int]) -> Tensor:
-        how = Extraction(num_workers=self._num_workers)
-        states = extract(self._model, [self._data.records[index] for index in representatives], how)
-        state = ImageState.cat(list(states)).to(dtype=torch.float32)
-        return -self._model.score(state, state).cpu()
+        clock = self._clock
+        graph = class_distances(
+            self._model,
+            [self._data.records[index] for index in representatives],
+            Extraction(num_workers=self._num_workers, precision=self._stage.precision, states="bfloat16"),
+            folder=self._checkpoints.parent,
+            progress=self._progress,
+        )
+        self._log.write(
+            "graph",
+            step=clock.step + 1,  # so that an epoch trained again replaces it
+            stage=clock.stage,
+            epoch=clock.epoch + 1,
+            num_pids=len(representatives),
+            extract_s=graph.extract_s,
+            score_s=graph.score_s,
+        )
+        self._progress.say(
+            f"epoch {clock.epoch + 1}: graph of {len(representatives):,} identities, {graph.extract_s:.1f} s for their "
+            f"states, {graph.score_s:.1f} s to compare them"
+        )
+        return graph.distance_CC
 
     def _show_step(self, bar: Bar, tally: Tally) -> None:
         clock, facts = self._clock, tally.facts()
@@ -196,6 +217,7 @@ class Trainer:
             loss=f"{facts['loss']:.3f}",
             accuracy=f"{facts['accuracy']:.2f}",
             images_per_s=f"{facts['images_per_s']:.0f}",
+            loader_images_per_s=f"{facts['loader_images_per_s']:.0f}",
         )
         if clock.step % LOG_EVERY == 0:
             self._write("step", facts)
@@ -216,7 +238,17 @@ class Trainer:
         clock.images += tally.images
         clock.seconds += tally.seconds
         self._write("epoch", {**facts, "skipped_steps": tally.steps - tally.finite_steps})
+        self._tell_of_waiting(facts)
         self._save()
+
+    def _tell_of_waiting(self, facts: dict[str, float]) -> None:
+        model, loader = facts["model_images_per_s"], facts["loader_images_per_s"]
+        if facts["loader_wait_share"] > _STARVED and loader < model and not self._starved:
+            self._starved = True
+            self._progress.say(
+                f"the model waited for images {facts['loader_wait_share']:.0%} of the time: it takes {model:.0f} a "
+                f"second, the loader gives {loader:.0f}. More workers help where there are cores (--workers)."
+            )
 
     def _write(self, event: str, facts: dict[str, float]) -> None:
         clock = self._clock

@@ -1,10 +1,13 @@
 """The trainer's own bookkeeping; whole trainings are in tests/test_train.py."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
 from reid.build import build_loss, build_sampler
+from reid.data.loader import train_batches
 from reid.data.transforms import AugmentConfig, TrainTransform
 from reid.engine import trainer as module
 from reid.engine.checkpoint import latest, load_checkpoint
@@ -86,7 +89,7 @@ def test_the_bar_knows_the_steps_and_shows_how_it_goes(make):
     trainer.fit()
     assert progress.bars == [("train", 6, "step")]
     assert len(progress.facts) == 6
-    assert progress.facts[-1].keys() == {"epoch", "loss", "accuracy", "images_per_s"}
+    assert progress.facts[-1].keys() == {"epoch", "loss", "accuracy", "images_per_s", "loader_images_per_s"}
     assert [facts["epoch"] for facts in progress.facts] == [1, 1, 1, 2, 2, 2]
 
 
@@ -95,6 +98,20 @@ def test_repeated_images_are_told_once(make, num_images, few):
     progress = Recording()
     make(progress=progress, num_images=num_images)[0].fit()
     assert [message.partition(";")[0] for message in progress.said] == few
+
+
+def test_a_model_that_waits_for_images_is_told_of_once(make, monkeypatch):
+    def slow_batches(*args, **options):
+        return (replace(batch, read_s=100.0) for batch in train_batches(*args, **options))
+
+    progress = Recording()
+    monkeypatch.setattr(module, "_STARVED", -1.0)
+    monkeypatch.setattr(module, "train_batches", slow_batches)
+    make(progress=progress)[0].fit()
+    (message,) = progress.said
+    assert re.fullmatch(
+        r"the model waited for images \d+% of the time: it takes \d+ a second, the loader gives \d+\. More .*", message
+    )
 
 
 def test_the_log_has_the_rates_of_the_schedule(make, monkeypatch, tmp_path):
