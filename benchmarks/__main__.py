@@ -7,11 +7,13 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks import metrics, pair_scoring, synthped, train_step
+from benchmarks import extraction, graph_sampling, metrics, pair_scoring, synthped, train_step
 from reid.files import write_json
 from reid.runs import commit, machine
 
 BENCHMARKS = {
+    "extraction": extraction.measure,
+    "graph_sampling": graph_sampling.measure,
     "metrics": metrics.measure,
     "pair_scoring": pair_scoring.measure,
     "synthped": synthped.measure,

@@ -26,9 +26,10 @@ def medians(cases: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> 
 
 
 def peak_mib(module: str, case: str) -> float:
-    """Most memory that one run of ``module.cases()[case]`` needs beyond what building it took, in a new process."""
+    """Most memory that a run of ``module.cases()[case]`` needs beyond what building it took: median of 3 processes."""
     command = [sys.executable, "-m", "benchmarks._peak", module, case]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(3)]  # noqa: S603
+    return statistics.median(float(run.stdout) for run in runs)
 
 
 def product_rate(rows: int, columns: int, depth: int, dtype: torch.dtype) -> float:

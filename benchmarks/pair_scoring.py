@@ -67,17 +67,17 @@ def measure() -> list[Row]:
 def cases() -> dict[str, Callable[[], object]]:
     """Name -> score a block of pairs."""
     torch.manual_seed(0)
-    transmatcher = _settled(TransMatcher(Config(), SPEC))
+    transmatcher = settled(TransMatcher(Config(), SPEC))
     levels = [torch.randn(BLOCK, 192, 512) for _ in range(3)]
-    layers = [_weights(transmatcher, f"decoder.layers.{level}.") for level in range(3)]
+    layers = [weights(transmatcher, f"decoder.layers.{level}.") for level in range(3)]
     keys_NLSD = torch.randn(QUERIES + GALLERY, *transmatcher.key_shape)
-    qaconv = _settled(QAConv(QAConvConfig(), SPEC))
+    qaconv = settled(QAConv(QAConvConfig(), SPEC))
     feature_NSD = functional.normalize(torch.randn(QUERIES + GALLERY, *qaconv.feature_shape), dim=-1)
     block_BSD = feature_NSD[:BLOCK].contiguous()
     transmatcher_reference = partial(
-        *(transmatcher_scores, levels, levels, layers, _weights(transmatcher, "decoder.norm."))
+        *(transmatcher_scores, levels, levels, layers, weights(transmatcher, "decoder.norm."))
     )
-    qaconv_reference = partial(qaconv_scores, block_BSD, block_BSD, _weights(qaconv, ""))
+    qaconv_reference = partial(qaconv_scores, block_BSD, block_BSD, weights(qaconv, ""))
     return (
         _references("TransMatcher", transmatcher_reference)
         | _ways(transmatcher, "TransMatcher", ImageState({"keys": keys_NLSD}))
@@ -118,7 +118,7 @@ def _plain_product(matcher: str, dtype: torch.dtype) -> float:
     return product_rate(16 * 192, 192, 512 if matcher == "TransMatcher" else 128, dtype)
 
 
-def _settled(matcher: M) -> M:
+def settled(matcher: M) -> M:
     """In eval mode, with batch-norm statistics that are not the initial zeros and ones."""
     for module in matcher.modules():
         if isinstance(module, BatchNorm1d):
@@ -127,6 +127,7 @@ def _settled(matcher: M) -> M:
     return matcher.eval()
 
 
-def _weights(matcher: Matcher, prefix: str) -> dict[str, Tensor]:
+def weights(matcher: Matcher, prefix: str) -> dict[str, Tensor]:
+    """Its tensors whose names begin with ``prefix``, without it."""
     state = matcher.state_dict()
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}

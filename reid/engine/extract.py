@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from reid.data.loader import default_workers, test_batches
 from reid.engine.model import Model
 from reid.engine.precision import Precision, autocast
+from reid.nn.folding import folded
 from reid.types import ImageRecord, ImageState, StatePrecision
+
+_CPU_PIXELS = 16 * 384 * 128
+"""Of the images that go through a backbone on a CPU together: more fall out of its caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,6 @@ class Extraction:
     states: StatePrecision = "float16"
 
 
-@torch.no_grad()
 def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> Iterator[ImageState]:
     """Yield the states of ``records`` in order, in their storage dtype, ``how.batch_size`` at a time.
 
@@ -39,9 +44,31 @@ def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> It
     Raises:
         ImageError: a file is missing, truncated or no image.
     """
-    model.eval()
+    encode = encoder(model, how)
     loader = test_batches(records, model.image_size, batch_size=how.batch_size, num_workers=how.num_workers)
     for image_BCHW in loader:
-        with autocast(model.device, how.precision):
-            state = model(image_BCHW)
-        yield state.stored(how.states)
+        yield encode(image_BCHW)
+
+
+def encoder(model: Model, how: Extraction) -> Callable[[Tensor], ImageState]:
+    """What makes the states of a batch, [B, 3, H, W], uint8 or float in [0, 1]; the model goes into eval mode.
+
+    In half precision batch norms become part of the convolutions. In float32 they stay: that changes the last bits.
+    """
+    model.eval()
+    fast = model
+    if how.precision != "float32" and model.backbone is not None:
+        blank = torch.zeros(1, 3, *model.image_size, device=model.device)
+        fast = Model(folded(model.backbone, blank), model.matcher, model.image_size)
+    size = how.batch_size if model.device.type != "cpu" else max(1, _CPU_PIXELS // math.prod(model.image_size))
+
+    @torch.no_grad()
+    def encode(image_BCHW: Tensor) -> ImageState:
+        states = []
+        for part_bCHW in image_BCHW.split(size):
+            with autocast(model.device, how.precision):
+                state = fast(part_bCHW)
+            states.append(state.stored(how.states))
+        return ImageState.cat(states)
+
+    return encode

@@ -155,6 +155,13 @@ def _block_scores(score: ScoreFunction, query: ImageState, gallery: ImageState) 
             f"score_gallery: wanted scores [Q, G] = [{len(query)}, {len(gallery)}], found {list(score_QG.shape)}."
         )
     block_QG: NDArray[np.float32] = score_QG.float().cpu().numpy()
+    if np.isnan(block_QG).any():  # hours may be left to score
+        row, column = np.argwhere(np.isnan(block_QG))[0].tolist()
+        raise ShapeError(
+            f"score_gallery: wanted finite scores, found NaN for query image {row} of its block of {len(query)} and "
+            f"gallery image {column} of its block of {len(gallery)}. Look for a training that diverged, or an overflow "
+            "in half precision (evaluation.state_precision)."
+        )
     return block_QG
 
 

@@ -173,6 +173,20 @@ def test_scores_of_another_shape_are_an_error():
         score_gallery(lambda query, gallery: product(query, gallery).T, QUERY, [GALLERY], 11)
 
 
+def test_a_score_that_is_no_number_is_an_error_at_once():
+    gallery = ImageState({"embedding": GALLERY["embedding"].clone()})
+    gallery["embedding"][2, 1] = torch.nan
+    seen = []
+
+    def watched(query, part):
+        seen.append(len(part))
+        return product(query, part)
+
+    with pytest.raises(ShapeError, match="found NaN for query image 0 of its block of 7 and gallery image 2 of its"):
+        score_gallery(watched, QUERY, gallery.split(4), 11, how=Scoring(gallery_block=4))
+    assert seen == [4]
+
+
 def test_half_precision_scores_and_gradients_are_taken_out():
     weight = torch.ones(4, requires_grad=True)
     found = score_gallery(lambda q, g: (product(q, g) * weight.sum() / 4).bfloat16(), QUERY, [GALLERY], 11)
