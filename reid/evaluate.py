@@ -34,6 +34,7 @@ from reid.evaluation.results import (
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
 from reid.evaluation.states import collect_states
 from reid.experiment import EvaluationConfig, Experiment, Table, recipe
+from reid.kernels.simmax import describe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
 from reid.types import ImageRecord, ImageState
@@ -74,11 +75,14 @@ def evaluate(
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
     model = load_model(run, session.device)
+    way = _way(model, experiment.evaluation)
+    if way is not None:
+        session.progress.say(f"pair scores: {way}")
     scores = run.path / "scores"
     tests = [_test(model, target, experiment.evaluation, scores, session) for target in domains.targets]
     result = RunResult(
         title=experiment.title,
-        stamp=_stamp(experiment, domains, model),
+        stamp=_stamp(experiment, domains, model, way),
         targets=tuple(test.result for test in tests),
         training=_training(run, experiment),
         machine=machine(),
@@ -171,7 +175,13 @@ def _sample(records: Sequence[ImageRecord], size: int) -> list[ImageRecord]:
     return [records[index] for index in np.linspace(0, len(records) - 1, min(size, len(records))).astype(int)]
 
 
-def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
+def _way(model: Model, options: EvaluationConfig) -> str | None:
+    if model.matcher.info.kind != "all_pairs":
+        return None
+    return describe(model.device, getattr(torch, options.state_precision))
+
+
+def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | None) -> Stamp:
     backbone = experiment.backbone
     return Stamp(
         sources=domains.sources if experiment.stage else (),
@@ -183,6 +193,7 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model) -> Stamp:
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
         state_precision=experiment.evaluation.state_precision,
+        pair_scores=way,
         backbone=None if backbone is None else _describe(backbone),
         weights=_weights(backbone),
         matcher=_describe(experiment.matcher),

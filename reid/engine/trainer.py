@@ -27,11 +27,12 @@ from reid.engine.optimizer import (
     set_lr_factor,
     unflatten_state,
 )
-from reid.engine.precision import Precision, autocast, check_precision
+from reid.engine.precision import Precision, autocast, check_precision, dtype_of
 from reid.engine.schedule import Schedule
 from reid.engine.tally import Clock, Tally
 from reid.engine.tasks.block import BlockTask
 from reid.errors import TrainingError
+from reid.kernels.simmax import describe
 from reid.progress import Bar, Progress
 from reid.types import ImageRecord
 
@@ -119,6 +120,9 @@ class Trainer:
             StorageError: a checkpoint cannot be written; earlier ones are intact.
         """
         schedule, note = self._stage.schedule, self._stage.sampler.note
+        if self._model.matcher.info.kind == "all_pairs":
+            way = describe(self._model.device, dtype_of(self._stage.precision), with_grad=True)
+            self._progress.say(f"pair scores: {way}")
         if note is not None:
             self._progress.say(note)
         remaining = schedule.num_epochs - self._clock.stage_epoch

@@ -5,9 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import ShapeError
-from reid.kernels import native
 from reid.kernels.native import amx, compiler
-from reid.kernels.simmax import _blocks, aligned_maxima, backend, similarity_maps, similarity_maxima, using
+from reid.kernels.simmax import _blocks, aligned_maxima, similarity_maps, similarity_maxima, using
 from reid.kernels.simmax._autograd import SimilarityMaxima
 from tests.reference.similarity import maxima as slow_maxima
 
@@ -356,21 +355,6 @@ def test_strided_views_are_read_right(name):
         view = similarity_maxima(keys[:, 1], keys[::2, 2])
         copy = similarity_maxima(keys[:, 1].contiguous(), keys[::2, 2].contiguous())
     assert torch.equal(view.both, copy.both)
-
-
-def test_which_way_is_taken(monkeypatch):
-    features = draw(2, 5, 4, dtype=torch.float32)
-    assert backend(features, 10**9) == "eager"
-    assert backend(features.bfloat16(), 10**4) == ("native" if has_native() else "eager")
-    with using("eager"):
-        assert backend(features.bfloat16(), 10**9) == "eager"
-    with pytest.raises(ValueError, match="fast"), using("fast"):
-        pass
-    monkeypatch.setattr(native, "amx", lambda: native.Native(None, "none here"))
-    assert backend(features.bfloat16(), 10**4) == "eager"
-    assert backend(features.bfloat16(), 10**9) == ("compiled" if compiler() else "eager")
-    monkeypatch.setattr(native, "compiler", lambda: None)
-    assert backend(features.bfloat16(), 10**9) == "eager"
 
 
 @pytest.mark.skipif(not has_native(), reason=amx().reason)

@@ -17,7 +17,7 @@ from torch import Tensor
 from reid.errors import ShapeError
 from reid.kernels.native import matching
 from reid.kernels.simmax._autograd import SimilarityMaxima
-from reid.kernels.simmax._backend import Backend, backend, forced_backend, using
+from reid.kernels.simmax._backend import Backend, backend, describe, forced_backend, using
 from reid.kernels.simmax._blocks import compiled_weigh_and_reduce, result_dtype, search, weigh_and_reduce
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Maxima",
     "aligned_maxima",
     "backend",
+    "describe",
     "forced_backend",
     "similarity_maps",
     "similarity_maxima",

@@ -40,6 +40,34 @@ def backend(features: Tensor, entries: int) -> Backend:
     return "compiled" if entries >= _COMPILED_FROM and native.compiler() is not None else "eager"
 
 
+def describe(device: torch.device, dtype: torch.dtype, *, with_grad: bool = False) -> str:
+    """Which way features of ``dtype`` go on ``device``, and why: half a sentence for the log.
+
+    Args:
+        device: where they are.
+        dtype: of features; float16 is multiplied in float32 on a CPU.
+        with_grad: whether gradients are wanted.
+    """
+    if device.type != "cpu":
+        return f"PyTorch on {device.type}, products in {_name(dtype)}"
+    found = native.amx()
+    if dtype != torch.bfloat16:
+        hint = "" if found.library is None else "; in bfloat16 the native AMX kernel would do it"
+        return f"PyTorch, products in float32{hint}"
+    if found.library is not None:
+        return "native AMX kernel, products in bfloat16"
+    missing = f"no native kernel: {found.reason}"
+    if with_grad:
+        return f"PyTorch, products in float32 ({missing})"
+    if native.compiler() is not None:
+        return f"torch.compile, products in bfloat16 ({missing})"
+    return f"PyTorch, products in bfloat16 ({missing}; no C++ compiler for torch.compile)"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def forced_backend() -> Backend | None:
     """What :func:`using` says at the moment."""
     return _forced.get()
