@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from reid.domains import Domains, Target, open_domains
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
-from reid.engine.extract import Extraction, extract
+from reid.engine.extract import Extraction
 from reid.engine.model import Model
+from reid.engine.retrieve import retrieve, scoring_way, state_precision
 from reid.errors import ConfigError
-from reid.evaluation._ahead import ahead
-from reid.evaluation.agreement import RankAgreement, rank_agreement
+from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.labels import Labels
 from reid.evaluation.metrics import retrieval_metrics
 from reid.evaluation.ranking import Ranking, rank_matches
@@ -31,16 +30,11 @@ from reid.evaluation.results import (
     target_result,
     write_results,
 )
-from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
-from reid.evaluation.states import collect_states
+from reid.evaluation.scoring import GalleryScores, Scoring
 from reid.experiment import EvaluationConfig, Experiment, Table, recipe
-from reid.kernels.simmax import describe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
-from reid.types import ImageRecord, ImageState
-
-_COMPARED = (32, 128)
-"""Query and gallery images whose scores are computed with states in full precision as well."""
+from reid.types import StatePrecision
 
 _SAID_APART = ("name", "weights", "normalization")
 
@@ -75,7 +69,7 @@ def evaluate(
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
     model = load_model(run, session.device)
-    way = _way(model, experiment.evaluation)
+    way = scoring_way(model, experiment.evaluation.state_precision)
     if way is not None:
         session.progress.say(f"pair scores: {way}")
     scores = run.path / "scores"
@@ -107,78 +101,41 @@ def finished(run: RunFolder) -> bool:
 
 
 def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path, session: Session) -> Test:
-    session.progress.say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
+    say = session.progress.say
+    say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
-    query_s, found = _score(model, target, options, scores / f"{target.file_name}.npy", session)
-    started = time.perf_counter()
-    query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
-    ranking = rank_matches(found.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
-    metrics = retrieval_metrics(ranking)
-    measured = Measured(
-        query_s=query_s,
-        rank_s=time.perf_counter() - started,
-        agreement=_agreement(model, target, options, session),
-        peak_memory_mib=_peak_memory_mib(session.device),
-    )
-    result = target_result(target.label, ranking, metrics, found, measured, counts_checked=target.counts_checked)
-    return Test(target, found, ranking, result)
-
-
-def _score(
-    model: Model, target: Target, options: EvaluationConfig, out: Path, session: Session
-) -> tuple[float, GalleryScores]:
-    """(seconds for the queries' states, scores)."""
-    how = Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision)
-    scoring = Scoring(max_memory=int(options.memory_gib * 2**30))
-    started = time.perf_counter()
-    query = collect_states(
-        extract(model, target.query, how),
-        len(target.query),
-        max_memory=scoring.query_memory,
-        file=out.with_suffix(".states"),
-    )
-    query_s = time.perf_counter() - started
-    gallery = extract(model, target.gallery, how)
-    scores = score_gallery(
-        model.score,
-        query,
-        gallery if session.device.type == "cpu" else ahead(gallery),  # on a CPU both would want the same cores
-        len(target.gallery),
-        how=scoring,
-        out=out,
+    found = retrieve(
+        model,
+        target.query,
+        target.gallery,
+        Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision),
+        scoring=Scoring(max_memory=int(options.memory_gib * 2**30)),
+        out=scores / f"{target.file_name}.npy",
         progress=session.progress,
     )
-    return query_s, scores
-
-
-def _agreement(model: Model, target: Target, options: EvaluationConfig, session: Session) -> RankAgreement | None:
-    """What half-precision states change, on a sample; None where states are kept in full precision."""
-    if options.state_precision == "float32":
-        return None
-    how = Extraction(options.batch_size, 0, options.precision, "float32")
-    query, gallery = (
-        ImageState.cat(list(extract(model, _sample(records, size), how)))
-        for records, size in zip((target.query, target.gallery), _COMPARED, strict=True)
+    if found.agreement is not None:
+        say(_agreement(target.label, options.state_precision, found.agreement))
+    started = time.perf_counter()
+    query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
+    ranking = rank_matches(found.scores.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
+    metrics = retrieval_metrics(ranking)
+    measured = Measured(
+        query_s=found.query_s,
+        rank_s=time.perf_counter() - started,
+        agreement=found.agreement,
+        peak_memory_mib=_peak_memory_mib(session.device),
     )
-    halves = (state.stored(options.state_precision) for state in (query, gallery))
-    exact_QG, score_QG = (model.score(*states).cpu().numpy() for states in ((query, gallery), halves))
-    found = rank_agreement(score_QG, exact_QG)
-    session.progress.say(
-        f"{target.label}: states in {options.state_precision} rank like float32: Spearman {found.spearman:.5f}, "
-        f"{round(found.same_best * found.num_query)} of {found.num_query} queries keep their best match"
+    result = target_result(target.label, ranking, metrics, found.scores, measured, counts_checked=target.counts_checked)
+    return Test(target, found.scores, ranking, result)
+
+
+def _agreement(label: str, precision: StatePrecision, found: RankAgreement) -> str:
+    kept = round(found.same_best * found.num_query)
+    return (
+        f"{label}: states in {precision} rank a sample like float32: Spearman {found.spearman:.5f}, {kept} of "
+        f"{found.num_query} queries keep their best match"
     )
-    return found
-
-
-def _sample(records: Sequence[ImageRecord], size: int) -> list[ImageRecord]:
-    return [records[index] for index in np.linspace(0, len(records) - 1, min(size, len(records))).astype(int)]
-
-
-def _way(model: Model, options: EvaluationConfig) -> str | None:
-    if model.matcher.info.kind != "all_pairs":
-        return None
-    return describe(model.device, getattr(torch, options.state_precision))
 
 
 def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | None) -> Stamp:
@@ -192,7 +149,7 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | No
         image_size=experiment.image_size,
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
-        state_precision=experiment.evaluation.state_precision,
+        state_precision=state_precision(model, experiment.evaluation.state_precision),
         pair_scores=way,
         backbone=None if backbone is None else _describe(backbone),
         weights=_weights(backbone),

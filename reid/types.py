@@ -59,12 +59,12 @@ class StateField:
     """How one field of an :class:`ImageState` is kept.
 
     Attributes:
-        storage: dtype to keep it in while thousands of images wait to be scored (float16, or float32 for
-            positions and other values that do not bear halving).
+        bears_halving: whether it may be kept in half precision while thousands of images wait to be scored; not
+            positions, nor what is small beside a map.
         cached: False where the field is cheaper to compute again than to keep.
     """
 
-    storage: torch.dtype = torch.float16
+    bears_halving: bool = True
     cached: bool = True
 
 
@@ -113,7 +113,7 @@ class ImageState:
 
         return ImageState({name: move(tensor) for name, tensor in self.tensors.items()}, self.fields)
 
-    def stored(self, precision: StatePrecision = "float16") -> ImageState:
+    def stored(self, precision: StatePrecision = "bfloat16") -> ImageState:
         """What to keep while many images wait: cached fields only.
 
         Args:
@@ -123,7 +123,7 @@ class ImageState:
         for name, tensor in self.tensors.items():
             field_ = self.fields.get(name, StateField())
             if field_.cached:
-                dtype = getattr(torch, precision) if field_.storage == torch.float16 else field_.storage
+                dtype = getattr(torch, precision) if field_.bears_halving else torch.float32
                 kept[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
         return ImageState(kept, {name: self.fields[name] for name in kept if name in self.fields})
 

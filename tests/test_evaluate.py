@@ -78,7 +78,9 @@ def test_scores_are_those_of_the_loaded_model(trained, session):
     model = load_model(trained)
     query, gallery = ([r.path for r in records] for records in (test.target.query, test.target.gallery))
     score_QG = model.score(model.encode(query), model.encode(gallery)).numpy()
-    # states in half precision moved the scores of three seeds by up to 0.004 of their spread
+    # bfloat16 moved the scores of three seeds by up to 0.05 of their spread, float16 by 0.004
+    assert np.abs(score_QG - test.scores.score_QG).max() < 0.1 * score_QG.std()
+    _, (test,) = evaluate(trained, session, assignments=["evaluation.state_precision=float16"])
     assert np.abs(score_QG - test.scores.score_QG).max() < 0.01 * score_QG.std()
     result, (test,) = evaluate(trained, session, assignments=["evaluation.state_precision=float32"])
     assert np.abs(score_QG - test.scores.score_QG).max() < 1e-5 * score_QG.std()
@@ -320,7 +322,7 @@ def test_what_is_beyond_the_memory_goes_to_files(trained, session, monkeypatch):
     monkeypatch.setattr(states, "_mapped", lambda *args: mapped.append(args) or _mapped(*args))
     _, (within,) = evaluate(trained, session)
     assert not mapped
-    state_bytes = 2 * 2 * 32 * 16  # float16, layers, positions, channels
+    state_bytes = 2 * 2 * 32 * 16  # bfloat16, layers, positions, channels
     _, (beyond,) = evaluate(trained, session, assignments=[f"evaluation.memory_gib={8 * state_bytes / 2**30}"])
     assert len(mapped) == 1
     # 10 x 15 scores would still fit into a quarter of that

@@ -6,7 +6,7 @@ from reid.types import ImageState, StateField
 
 
 def state(num=4):
-    fields = {"exact": StateField(storage=torch.float32), "train": StateField(cached=False)}
+    fields = {"exact": StateField(bears_halving=False), "train": StateField(cached=False)}
     tensors = {
         "train": torch.zeros(num, 5),
         "key": torch.arange(num * 2.0).reshape(num, 2),
@@ -36,7 +36,7 @@ def test_split_and_cat_are_inverse():
 def test_storage_halves_what_bears_halving():
     stored = state().stored()
     assert (stored["key"].dtype, stored["exact"].dtype, stored["idx"].dtype) == (
-        torch.float16,
+        torch.bfloat16,
         torch.float32,
         torch.int64,
     )
@@ -59,6 +59,6 @@ def test_storage_need_not_halve():
     assert "train" not in stored.tensors
 
 
-def test_storage_may_halve_to_bfloat16():
-    stored = state().stored("bfloat16")
-    assert (stored["key"].dtype, stored["exact"].dtype) == (torch.bfloat16, torch.float32)
+def test_storage_may_halve_to_float16():
+    stored = state().stored("float16")
+    assert (stored["key"].dtype, stored["exact"].dtype) == (torch.float16, torch.float32)

@@ -33,7 +33,7 @@ class Extraction:
     batch_size: int = 64
     num_workers: int = field(default_factory=default_workers)
     precision: Precision = "float32"
-    states: StatePrecision = "float16"
+    states: StatePrecision = "bfloat16"
 
 
 def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> Iterator[ImageState]:

@@ -54,7 +54,7 @@ class ColorHistogram(Matcher):
         ]
         embedding_ND = torch.cat(parts, dim=1).sqrt()
         embedding_ND = embedding_ND / embedding_ND.norm(dim=1, keepdim=True)
-        return ImageState({"embedding": embedding_ND}, {"embedding": StateField(storage=torch.float32)})
+        return ImageState({"embedding": embedding_ND}, {"embedding": StateField(bears_halving=False)})
 
     def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
         """See :class:`Matcher`."""

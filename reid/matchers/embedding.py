@@ -58,7 +58,8 @@ class Embedding(Matcher):
         map_BCHW = read_map(maps, self.config.stride, self.map_shape, self.config.name)
         pooled_BD = self.pooling(self.neck_conv(map_BCHW))
         normed_BD = self.bn(pooled_BD)
-        fields = {"embedding": StateField(), "pooled": StateField(cached=False), "normed": StateField(cached=False)}
+        embedding = StateField(bears_halving=False)  # a map takes hundreds of times as much
+        fields = {"embedding": embedding, "pooled": StateField(cached=False), "normed": StateField(cached=False)}
         embedding_BD = functional.normalize(normed_BD)
         return ImageState({"embedding": embedding_BD, "pooled": pooled_BD, "normed": normed_BD}, fields)
 

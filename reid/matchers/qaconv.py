@@ -15,7 +15,7 @@ from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_bl
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.norm import affine
-from reid.types import Correspondences, FeatureSpec, ImageState, StateField
+from reid.types import Correspondences, FeatureSpec, ImageState
 
 
 class Config(MatcherConfig):
@@ -72,7 +72,7 @@ class QAConv(Matcher):
         map_BCHW = read_map(maps, self.config.stride, self.map_shape, self.config.name)
         neck_BDHW = self.neck_bn(self.neck_conv(map_BCHW))
         features_BSD = functional.normalize(neck_BDHW, dim=1).flatten(2).transpose(1, 2)
-        return ImageState({"features": features_BSD}, {"features": StateField(torch.float16)})
+        return ImageState({"features": features_BSD})
 
     def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
         """See :meth:`Matcher.pair`."""

@@ -18,7 +18,7 @@ from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, Matcher
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.attention import EncoderStack, Init
 from reid.nn.norm import affine, normalised_linear
-from reid.types import Correspondences, FeatureSpec, ImageState, StateField
+from reid.types import Correspondences, FeatureSpec, ImageState
 
 
 class Config(MatcherConfig):
@@ -168,7 +168,7 @@ class TransMatcher(Matcher):
     def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:  # noqa: ARG002
         """See :meth:`Matcher.encode`."""
         keys_BLSD = self.decoder.project(self.levels(maps))
-        return ImageState({"keys": keys_BLSD}, {"keys": StateField(torch.float16)})
+        return ImageState({"keys": keys_BLSD})
 
     def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
         """See :meth:`Matcher.pair`."""

@@ -17,7 +17,7 @@ STATE = ImageState(
         "position": torch.arange(11.0)[:, None],
         "visible": torch.arange(11) % 2 == 0,
     },
-    {"position": StateField(torch.float32)},
+    {"position": StateField(bears_halving=False)},
 )
 BYTES = 11 * (2 * 6 + 4 + 1)
 

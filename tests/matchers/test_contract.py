@@ -147,13 +147,12 @@ def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
 def test_stored_states_keep_the_ranking(matcher):
     query, gallery = encoded(matcher, 12, 100), encoded(matcher, 15, 101)
     wanted = matcher.score(query, gallery)
-    found = matcher.score(query.stored(), gallery.stored())
+    found = matcher.score(query.stored("float16"), gallery.stored("float16"))
     assert found.dtype == torch.float32
     assert spearman(found, wanted) >= 0.999
-    if all(field.storage == torch.float16 for field in query.fields.values()):
-        coarse = matcher.score(query.stored("bfloat16"), gallery.stored("bfloat16"))
-        assert coarse.dtype == torch.float32
-        assert spearman(coarse, wanted) >= 0.99
+    coarse = matcher.score(query.stored("bfloat16"), gallery.stored("bfloat16"))
+    assert coarse.dtype == torch.float32
+    assert spearman(coarse, wanted) >= 0.99  # of a small untrained matcher; a trained one's is 0.99999
 
 
 @torch.no_grad()
@@ -168,7 +167,7 @@ def test_states_can_be_split_stored_and_stripped(matcher):
     assert torch.equal(matcher.score(stripped, stripped), matcher.score(state, state))
     for name, tensor in state.stored().tensors.items():
         if name in state.fields and tensor.is_floating_point():
-            assert tensor.dtype == state.fields[name].storage
+            assert tensor.dtype == (torch.bfloat16 if state.fields[name].bears_halving else torch.float32)
 
 
 def test_parameter_groups_hold_every_parameter_once(matcher):
