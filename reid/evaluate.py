@@ -34,7 +34,6 @@ from reid.evaluation.scoring import GalleryScores, Scoring
 from reid.experiment import EvaluationConfig, Experiment, Table, recipe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
-from reid.types import StatePrecision
 
 _SAID_APART = ("name", "weights", "normalization")
 
@@ -110,12 +109,13 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
         target.query,
         target.gallery,
         Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision),
+        key_rank=options.key_rank,
         scoring=Scoring(max_memory=int(options.memory_gib * 2**30)),
         out=scores / f"{target.file_name}.npy",
         progress=session.progress,
     )
     if found.agreement is not None:
-        say(_agreement(target.label, options.state_precision, found.agreement))
+        say(_agreement(target.label, options, found.agreement))
     started = time.perf_counter()
     query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
     ranking = rank_matches(found.scores.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
@@ -130,11 +130,12 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
     return Test(target, found.scores, ranking, result)
 
 
-def _agreement(label: str, precision: StatePrecision, found: RankAgreement) -> str:
+def _agreement(label: str, options: EvaluationConfig, found: RankAgreement) -> str:
     kept = round(found.same_best * found.num_query)
+    cut = f", keys cut to rank {options.key_rank}" if options.key_rank else ""
     return (
-        f"{label}: states in {precision} rank a sample like float32: Spearman {found.spearman:.5f}, {kept} of "
-        f"{found.num_query} queries keep their best match"
+        f"{label}: with states in {options.state_precision}{cut} a sample ranks as with exact scores by Spearman "
+        f"{found.spearman:.5f}, {kept} of {found.num_query} queries keep their best match"
     )
 
 
@@ -149,6 +150,7 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | No
         image_size=experiment.image_size,
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
+        key_rank=experiment.evaluation.key_rank,
         state_precision=state_precision(model, experiment.evaluation.state_precision),
         pair_scores=way,
         backbone=None if backbone is None else _describe(backbone),

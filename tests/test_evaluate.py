@@ -361,3 +361,17 @@ def test_peak_memory_of_a_gpu_is_that_of_the_test(trained, session):
     del block
     (target,) = evaluate(trained, on_gpu)[0].targets
     assert 0 < target.peak_memory_mib < 1024
+
+
+def test_keys_may_be_cut_and_that_is_stamped(trained, session):
+    result, (test,) = evaluate(trained, session, assignments=["evaluation.key_rank=8"])
+    assert result.stamp.key_rank == 8
+    assert test.result.agreement.spearman < 1
+    with pytest.raises(ConfigError, match="at most 16, the channels of the keys, found 17"):
+        evaluate(trained, session, assignments=["evaluation.key_rank=17"])
+
+
+def test_a_matcher_that_cannot_be_cut(tiny, new_run, session):
+    run = untrained({**tiny, "matcher": {"name": "embedding", "stride": 8}}, new_run, session)
+    with pytest.raises(ConfigError, match=r"wanted a matcher whose projections can be cut.*found Embedding"):
+        evaluate(run, session, assignments=["evaluation.key_rank=8"])

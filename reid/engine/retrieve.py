@@ -31,7 +31,7 @@ class Retrieval:
     Attributes:
         scores: of all pairs.
         query_s: seconds spent computing the queries' states.
-        agreement: how half-precision states rank a sample; None: states were kept in full precision.
+        agreement: how the scores rank a sample, compared with exact ones; None: they are exact.
     """
 
     scores: GalleryScores
@@ -45,6 +45,7 @@ def retrieve(
     gallery: Sequence[ImageRecord],
     how: Extraction,
     *,
+    key_rank: int | None = None,
     scoring: Scoring,
     out: Path,
     progress: Progress,
@@ -56,24 +57,27 @@ def retrieve(
         query: query images.
         gallery: gallery images; their states stream by.
         how: how states are computed and kept.
+        key_rank: see :meth:`~reid.matchers._base.Matcher.low_rank`; None: no approximation.
         scoring: memory and blocks.
         out: ``.npy`` file for scores beyond the memory; the queries' states go to a file beside it if need be.
         progress: where pairs/s and the time left are shown.
 
     Raises:
         ImageError: an image is missing, truncated or no image.
+        ConfigError: the matcher cannot be cut to ``key_rank``.
         ReidError: see :func:`score_gallery` and :func:`collect_states`.
     """
+    fast = model if key_rank is None else Model(model.backbone, model.matcher.low_rank(key_rank), model.image_size)
     started = time.perf_counter()
     query_state = collect_states(
-        extract(model, query, how), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
+        extract(fast, query, how), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
     )
     query_s = time.perf_counter() - started
-    states = extract(model, gallery, how)
+    states = extract(fast, gallery, how)
     if model.device.type != "cpu":
         states = ahead(states)  # on a CPU, encoding and scoring would want the same cores
-    scores = score_gallery(model.score, query_state, states, len(gallery), how=scoring, out=out, progress=progress)
-    return Retrieval(scores, query_s, _agreement(model, query, gallery, how))
+    scores = score_gallery(fast.score, query_state, states, len(gallery), how=scoring, out=out, progress=progress)
+    return Retrieval(scores, query_s, _agreement(model, fast, query, gallery, how))
 
 
 def state_precision(model: Model, wanted: StatePrecision) -> StatePrecision:
@@ -87,18 +91,16 @@ def scoring_way(model: Model, states: StatePrecision) -> str | None:
 
 
 def _agreement(
-    model: Model, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], how: Extraction
+    exact: Model, fast: Model, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], how: Extraction
 ) -> RankAgreement | None:
-    if state_precision(model, how.states) == "float32":
+    if fast is exact and state_precision(exact, how.states) == "float32":
         return None
-    exactly = replace(how, states="float32", num_workers=0)
-    exact = [
-        ImageState.cat(list(extract(model, _sample(records, size), exactly)))
-        for records, size in zip((query, gallery), _COMPARED, strict=True)
-    ]
-    halves = [state.stored(how.states) for state in exact]
-    exact_QG, score_QG = (model.score(*states).cpu().numpy() for states in (exact, halves))
-    return rank_agreement(score_QG, exact_QG)
+    samples = [_sample(records, size) for records, size in zip((query, gallery), _COMPARED, strict=True)]
+    score_QG, exact_QG = (
+        model.score(*(ImageState.cat(list(extract(model, sample, replace(how, **kept)))) for sample in samples))
+        for model, kept in ((fast, {"num_workers": 0}), (exact, {"num_workers": 0, "states": "float32"}))
+    )
+    return rank_agreement(score_QG.cpu().numpy(), exact_QG.cpu().numpy())
 
 
 def _sample(records: Sequence[ImageRecord], size: int) -> list[ImageRecord]:

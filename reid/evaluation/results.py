@@ -39,6 +39,7 @@ class Stamp(Config):
     normalisation: str  # of the backbone's input, such as "none" or "ImageNet"
     precision: str  # of backbone and encoder; scores are float32
     state_precision: StatePrecision = "float16"  # of states that wait to be scored
+    key_rank: PositiveInt | None = None  # channels in which positions were compared; None: all
     pair_scores: str | None = None  # which of the ways to compute them was taken; None: the matcher has but one
     backbone: str | None  # None: the matcher looks at pixels
     weights: str | None = None  # what the backbone started from; None: random

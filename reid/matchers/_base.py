@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.config import Config
+from reid.errors import ConfigError
 from reid.types import Correspondences, ImageState
 
 PAIRS_PER_CHUNK = 512
@@ -107,6 +108,17 @@ class Matcher(nn.Module, ABC):
     def correspond(self, query: ImageState, gallery: ImageState) -> Sequence[Correspondences]:
         """Where query image n matches gallery image n, in pixels, for N aligned pairs."""
         raise NotImplementedError(f"{type(self).__name__}.info.has_correspondences is False")
+
+    def low_rank(self, rank: int) -> Matcher:  # noqa: ARG002
+        """A copy whose states compare positions in ``rank`` channels only: smaller, faster, and nearly the same.
+
+        Raises:
+            ConfigError: this matcher has no such form, or fewer channels.
+        """
+        raise ConfigError(
+            f"evaluation.key_rank: wanted a matcher whose projections can be cut, such as transmatcher, found "
+            f"{type(self).__name__}. Leave it out."
+        )
 
     @abstractmethod
     def parameter_groups(self) -> list[ParameterGroup]:

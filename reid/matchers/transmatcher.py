@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -11,13 +11,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from reid.kernels.mlp_head import MlpHead
-from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similarity_maxima
+from reid.errors import ConfigError
+from reid.kernels.simmax import similarity_maps
 from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
+from reid.matchers._matching_decoder import MatchingDecoder
 from reid.nn.attention import EncoderStack, Init
-from reid.nn.norm import affine, normalised_linear
 from reid.types import Correspondences, FeatureSpec, ImageState
 
 
@@ -34,102 +34,6 @@ class Config(MatcherConfig):
         False, description="use the mean of the score embedding and its transpose, so that score(a, b) = score(b, a)"
     )
     init: Init = Field("released", description="'released': layers start as copies of one; 'independent': each its own")
-
-
-class MatchingLayer(nn.Module):
-    """One decoder layer: from the best local similarities of a pair to a logit.
-
-    Args:
-        num_positions: S, positions of the feature map.
-        dim: D, channels.
-        feedforward: hidden units of the perceptron.
-        symmetric: whether the score embedding is made symmetric when used.
-    """
-
-    def __init__(self, num_positions: int, dim: int, feedforward: int, *, symmetric: bool) -> None:
-        super().__init__()
-        self.symmetric = symmetric
-        # Two leading ones as in released checkpoints: the bound of Xavier's draw depends on them.
-        self.score_embed = nn.Parameter(torch.empty(1, 1, num_positions, num_positions))
-        self.fc1 = nn.Linear(dim, dim)
-        self.bn1 = nn.BatchNorm1d(1)
-        self.fc2 = nn.Linear(num_positions, feedforward)
-        self.bn2 = nn.BatchNorm1d(feedforward)
-        self.fc3 = nn.Linear(feedforward, 1)
-        self.bn3 = nn.BatchNorm1d(1)
-
-    def weight(self) -> Tensor:
-        """Factor of each position pair, 0..1, [S, S], first index gallery, second query position."""
-        embed_SS = self.score_embed[0, 0]
-        if self.symmetric:
-            embed_SS = (embed_SS + embed_SS.T) / 2
-        return embed_SS.sigmoid()
-
-    def forward(self, maxima: Maxima) -> Tensor:
-        """Logits of N pairs, [N], from the maxima of pairs in any form; with gradients, batch norms by their mode."""
-        rows_XS = self.bn1(maxima.both.reshape(-1, 1, self.fc2.in_features)).squeeze(1)
-        head = MlpHead(*normalised_linear(self.fc2, self.bn2, rows_XS), self.fc3.weight[0])
-        logit_N = (head.trainable_logits(rows_XS) + self.fc3.bias).view(2, -1).sum(0)
-        return self.bn3(logit_N.unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
-
-    def infer(self, maxima: Maxima, *, halves: bool) -> Tensor:
-        """The same in eval mode without gradients: batch norms folded into the weights, no hidden layer kept."""
-        rows_XS = maxima.both.view(-1, self.fc2.in_features)
-        logit_N = self._folded().logits(rows_XS, halves=halves).view(2, -1).sum(0)
-        scale, shift = affine(self.bn3)
-        return (logit_N + 2 * self.fc3.bias) * scale + shift
-
-    def _folded(self) -> MlpHead:
-        scale, shift = affine(self.bn1)
-        weight_FS, bias_F = normalised_linear(self.fc2, self.bn2, self.fc2.weight[:0])
-        return MlpHead(weight_FS * scale, bias_F + weight_FS.sum(1) * shift, self.fc3.weight[0])
-
-
-class MatchingDecoder(nn.Module):
-    """Decoder layers side by side, each on its own level of features; their logits are added and normalised.
-
-    In training mode the statistics of every batch norm are over all pairs of the one call, as released.
-    """
-
-    def __init__(self, config: Config, num_positions: int) -> None:
-        super().__init__()
-        size = (num_positions, config.dim, config.decoder_feedforward)
-        first = MatchingLayer(*size, symmetric=config.symmetric_embed)
-        copies = config.init == "released"
-        others = (
-            copy.deepcopy(first) if copies else MatchingLayer(*size, symmetric=config.symmetric_embed)
-            for _ in range(config.num_layers - 1)
-        )
-        self.layers = nn.ModuleList([first, *others])
-        self.norm = nn.BatchNorm1d(1)
-        for parameter in self.parameters():  # biases stay: with copies they are equal in all layers, as released
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
-
-    def matching_layers(self) -> list[MatchingLayer]:
-        """The layers, level by level."""
-        return [layer for layer in self.layers if isinstance(layer, MatchingLayer)]
-
-    def project(self, features: Sequence[Tensor]) -> Tensor:
-        """Keys, [B, L, S, D], of the features of each level, [B, S, D] each."""
-        return torch.stack(
-            [layer.fc1(level) for layer, level in zip(self.matching_layers(), features, strict=True)], dim=1
-        )
-
-    def forward(self, query_NLSD: Tensor, gallery_NLSD: Tensor, *, aligned: bool) -> Tensor:
-        """Score keys: aligned pairs, [N], or every query with every gallery image, [Q, G]; at least float32."""
-        maxima_of = aligned_maxima if aligned else similarity_maxima
-        pairs = (len(query_NLSD),) if aligned else (len(query_NLSD), len(gallery_NLSD))
-        fast = not (self.training or torch.is_grad_enabled())
-        halves = query_NLSD.dtype == gallery_NLSD.dtype == torch.bfloat16
-        query_levels = query_NLSD.unbind(1)  # selecting levels one by one would give each a gradient of all levels
-        gallery_levels = query_levels if gallery_NLSD is query_NLSD else gallery_NLSD.unbind(1)
-        total_N = query_NLSD.new_zeros(1, dtype=self.norm.weight.dtype)
-        with torch.autocast(query_NLSD.device.type, enabled=False):  # the head's sums do not bear half precision
-            for query, gallery, layer in zip(query_levels, gallery_levels, self.matching_layers(), strict=True):
-                maxima = maxima_of(query, gallery, layer.weight())
-                total_N = total_N + (layer.infer(maxima, halves=halves) if fast else layer(maxima))
-            return self.norm(total_N.unsqueeze(1)).view(pairs)  # type: ignore[no-any-return]
 
 
 class TransMatcher(Matcher):
@@ -157,7 +61,14 @@ class TransMatcher(Matcher):
         self.info = MatcherInfo("all_pairs", config.symmetric_embed, (config.stride,), has_correspondences=True)
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1)
         self.encoder = EncoderStack(config.num_layers - 1, config.dim, config.feedforward, init=config.init)
-        self.decoder = MatchingDecoder(config, height * width)
+        self.decoder = MatchingDecoder(
+            config.num_layers,
+            num_positions=height * width,
+            dim=config.dim,
+            feedforward=config.decoder_feedforward,
+            symmetric=config.symmetric_embed,
+            init=config.init,
+        )
 
     def levels(self, maps: Mapping[int, Tensor]) -> list[Tensor]:
         """Features of each decoder layer, [B, S, D]: the neck's output, then each encoder layer's."""
@@ -199,6 +110,16 @@ class TransMatcher(Matcher):
             ]
         ).sum(0)
         return [best_positions(map_SS, *self.map_shape[1:], self.image_size) for map_SS in total_NSS]
+
+    def low_rank(self, rank: int) -> TransMatcher:
+        """See :meth:`Matcher.low_rank`: keys lose the directions in which the projections' weights are smallest."""
+        num_layers, num_positions, dim = self.key_shape
+        if rank > dim:
+            raise ConfigError(f"evaluation.key_rank: wanted at most {dim}, the channels of the keys, found {rank}.")
+        copied = copy.deepcopy(self)
+        copied.decoder.cut(rank)
+        copied.key_shape = (num_layers, num_positions, rank)
+        return copied
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Neck and encoder (released: ``model``), decoder (released: ``criterion``)."""

@@ -103,6 +103,7 @@ def protocol(result: RunResult, target: TargetResult) -> str:
         [
             stamp.checkpoint_rule,
             f"{height}x{width} {stamp.precision}, {stamp.state_precision} states",
+            *([f"keys cut to rank {stamp.key_rank}"] if stamp.key_rank else []),
             f"camera rule {target.camera_rule}",
             f"counts {'checked' if checked else 'unchecked'}",
             *([f"{uncounted} of {target.num_query} queries without a match"] if uncounted else []),

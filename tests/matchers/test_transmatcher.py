@@ -275,3 +275,37 @@ def test_map_of_another_size_and_state_of_another_matcher():
         matcher.score(state(2, 0), ImageState({"embedding": torch.zeros(2, 4)}))
     with pytest.raises(ShapeError, match=r"\[2, 3, 12, 8\]"):
         matcher.score(state(2, 0), ImageState({"keys": torch.zeros(2, 3, 12, 8)}))
+
+
+def low_rank_pair(dim=8):
+    """A matcher whose projections have four singular directions only, and states of some images."""
+    torch.manual_seed(0)
+    matcher = TransMatcher(Config(dim=dim, num_layers=2, feedforward=16, decoder_feedforward=16), SPEC).eval()
+    with torch.no_grad():
+        for layer in matcher.decoder.matching_layers():
+            whole = torch.randn(dim, 4) @ torch.randn(4, dim + 1)
+            layer.fc1.weight.copy_(whole[:, :-1])
+            layer.fc1.bias.copy_(whole[:, -1])
+    maps = {16: torch.randn(6, *SPEC.maps[16])}
+    return matcher, maps, torch.zeros(6, 3, *SPEC.image_size)
+
+
+@torch.no_grad()
+def test_cutting_directions_that_are_not_there_changes_nothing():
+    matcher, maps, image = low_rank_pair()
+    state = matcher.encode(image, maps)
+    wanted = matcher.score(state, state)
+    cut = matcher.low_rank(4)
+    small = cut.encode(image, maps)
+    assert small["keys"].shape == (*state["keys"].shape[:3], 4)
+    torch.testing.assert_close(cut.score(small, small), wanted, rtol=0, atol=1e-4 * float(wanted.std()))
+    assert torch.equal(matcher.score(state, state), wanted)  # the matcher itself is as it was
+    less = matcher.low_rank(2)
+    small = less.encode(image, maps)
+    assert float((less.score(small, small) - wanted).abs().max()) > 0.01 * float(wanted.std())
+
+
+def test_more_channels_than_there_are():
+    matcher, *_ = low_rank_pair()
+    with pytest.raises(ConfigError, match="wanted at most 8, the channels of the keys, found 9"):
+        matcher.low_rank(9)

@@ -53,6 +53,11 @@ def test_every_row_is_stamped():
     assert row[6:] == ["finite sum", protocol, "3", "abc1234"]
 
 
+def test_keys_that_were_cut_are_said():
+    row = cells(table([run(target(), key_rank=64)]))[1]
+    assert "384x128 bfloat16, float16 states, keys cut to rank 64, camera rule on" in row[7]
+
+
 def test_what_is_special_is_said():
     special = target(counts_checked=False, camera_rule="off (no camera ids)", num_query_counted=6, unmatched={"x": 2})
     row = cells(table([run(special, commit=None, ap_rule="trapezoid", sources=())]))[1]
