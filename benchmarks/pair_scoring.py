@@ -34,6 +34,7 @@ WAYS: dict[str, tuple[torch.dtype, Backend]] = {
     "bfloat16, eager": (torch.bfloat16, "eager"),
     "bfloat16, compiled": (torch.bfloat16, "compiled"),
     "bfloat16, native": (torch.bfloat16, "native"),
+    "int8, native": (torch.bfloat16, "int8"),
 }
 GOALS = {
     "TransMatcher: float32": 2.5,
@@ -94,7 +95,8 @@ def _references(name: str, scores: Callable[[], Tensor]) -> dict[str, Callable[[
 
 
 def _ways(matcher: Matcher, name: str, state: ImageState) -> dict[str, Callable[[], object]]:
-    there = {"eager": True, "compiled": native.compiler() is not None, "native": native.amx().library is not None}
+    amx = native.amx().library is not None
+    there = {"eager": True, "compiled": native.compiler() is not None, "native": amx, "int8": amx}
     return {
         f"{name}: {way}": partial(_score, matcher, state.to(dtype=dtype), backend)
         for way, (dtype, backend) in WAYS.items()

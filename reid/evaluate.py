@@ -14,7 +14,7 @@ from reid.domains import Domains, Target, open_domains
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.extract import Extraction
 from reid.engine.model import Model
-from reid.engine.retrieve import retrieve, scoring_way, state_precision
+from reid.engine.retrieve import Shortcuts, retrieve, scoring_way, state_precision
 from reid.errors import ConfigError
 from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.labels import Labels
@@ -68,7 +68,8 @@ def evaluate(
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
     model = load_model(run, session.device)
-    way = scoring_way(model, experiment.evaluation.state_precision)
+    options = experiment.evaluation
+    way = scoring_way(model, options.state_precision, _shortcuts(options))
     if way is not None:
         session.progress.say(f"pair scores: {way}")
     scores = run.path / "scores"
@@ -109,8 +110,8 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
         target.query,
         target.gallery,
         Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision),
-        key_rank=options.key_rank,
         scoring=Scoring(max_memory=int(options.memory_gib * 2**30)),
+        shortcuts=_shortcuts(options),
         out=scores / f"{target.file_name}.npy",
         progress=session.progress,
     )
@@ -130,9 +131,14 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
     return Test(target, found.scores, ranking, result)
 
 
+def _shortcuts(options: EvaluationConfig) -> Shortcuts:
+    return Shortcuts(options.key_rank, options.int8_products)
+
+
 def _agreement(label: str, options: EvaluationConfig, found: RankAgreement) -> str:
     kept = round(found.same_best * found.num_query)
     cut = f", keys cut to rank {options.key_rank}" if options.key_rank else ""
+    cut += ", int8 products" if options.int8_products else ""
     return (
         f"{label}: with states in {options.state_precision}{cut} a sample ranks as with exact scores by Spearman "
         f"{found.spearman:.5f}, {kept} of {found.num_query} queries keep their best match"
@@ -151,6 +157,7 @@ def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | No
         normalisation="none" if backbone is None else backbone["normalization"],
         precision=experiment.evaluation.precision,
         key_rank=experiment.evaluation.key_rank,
+        int8_products=experiment.evaluation.int8_products,
         state_precision=state_precision(model, experiment.evaluation.state_precision),
         pair_scores=way,
         backbone=None if backbone is None else _describe(backbone),

@@ -44,6 +44,7 @@ class EvaluationConfig(Config):
     precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
     state_precision: StatePrecision = "bfloat16"  # of maps that wait to be scored; float32 is exact, and slower
     key_rank: PositiveInt | None = None  # compare positions in so few channels; None: in all, exact
+    int8_products: bool = False  # multiply 8-bit integers on a CPU with AMX, faster than bfloat16
     memory_gib: NonNegativeFloat = 4.0  # for states and scores, beyond it they go to files; Market-1501's fit
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera

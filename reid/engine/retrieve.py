@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +13,38 @@ import torch
 
 from reid.engine.extract import Extraction, extract
 from reid.engine.model import Model
+from reid.errors import ConfigError
 from reid.evaluation._ahead import ahead
 from reid.evaluation.agreement import RankAgreement, rank_agreement
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
 from reid.evaluation.states import collect_states
-from reid.kernels.simmax import describe
+from reid.kernels import native
+from reid.kernels.simmax import describe, using
 from reid.progress import Progress
 from reid.types import ImageRecord, ImageState, StatePrecision
 
 _COMPARED = (32, 128)
 """Query and gallery images whose scores are computed with states in full precision as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """Ways to score faster at the cost of exactness.
+
+    Attributes:
+        key_rank: see :meth:`~reid.matchers._base.Matcher.low_rank`; None: keys as they are.
+        int8: multiply 8-bit integers, with one scale an image, on a CPU with AMX.
+    """
+
+    key_rank: int | None = None
+    int8: bool = False
+
+    def __post_init__(self) -> None:
+        if self.int8 and native.amx().library is None:
+            raise ConfigError(
+                f"evaluation.int8_products: wanted the native AMX kernel, found none: {native.amx().reason}. Leave it "
+                "out, or test on such a machine."
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +68,8 @@ def retrieve(
     gallery: Sequence[ImageRecord],
     how: Extraction,
     *,
-    key_rank: int | None = None,
     scoring: Scoring,
+    shortcuts: Shortcuts | None = None,
     out: Path,
     progress: Progress,
 ) -> Retrieval:
@@ -57,8 +80,8 @@ def retrieve(
         query: query images.
         gallery: gallery images; their states stream by.
         how: how states are computed and kept.
-        key_rank: see :meth:`~reid.matchers._base.Matcher.low_rank`; None: no approximation.
         scoring: memory and blocks.
+        shortcuts: what may be approximated; None: nothing.
         out: ``.npy`` file for scores beyond the memory; the queries' states go to a file beside it if need be.
         progress: where pairs/s and the time left are shown.
 
@@ -67,7 +90,10 @@ def retrieve(
         ConfigError: the matcher cannot be cut to ``key_rank``.
         ReidError: see :func:`score_gallery` and :func:`collect_states`.
     """
-    fast = model if key_rank is None else Model(model.backbone, model.matcher.low_rank(key_rank), model.image_size)
+    shortcuts = shortcuts or Shortcuts()
+    fast = model
+    if shortcuts.key_rank is not None:
+        fast = Model(model.backbone, model.matcher.low_rank(shortcuts.key_rank), model.image_size)
     started = time.perf_counter()
     query_state = collect_states(
         extract(fast, query, how), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
@@ -76,8 +102,9 @@ def retrieve(
     states = extract(fast, gallery, how)
     if model.device.type != "cpu":
         states = ahead(states)  # on a CPU, encoding and scoring would want the same cores
-    scores = score_gallery(fast.score, query_state, states, len(gallery), how=scoring, out=out, progress=progress)
-    return Retrieval(scores, query_s, _agreement(model, fast, query, gallery, how))
+    with _kernel(shortcuts):
+        scores = score_gallery(fast.score, query_state, states, len(gallery), how=scoring, out=out, progress=progress)
+    return Retrieval(scores, query_s, _agreement(model, fast, (query, gallery), how, shortcuts))
 
 
 def state_precision(model: Model, wanted: StatePrecision) -> StatePrecision:
@@ -85,22 +112,35 @@ def state_precision(model: Model, wanted: StatePrecision) -> StatePrecision:
     return "float32" if model.matcher.info.kind == "embedding" else wanted
 
 
-def scoring_way(model: Model, states: StatePrecision) -> str | None:
+def scoring_way(model: Model, states: StatePrecision, shortcuts: Shortcuts) -> str | None:
     """By which kernel pairs are scored, and why, in half a sentence; None: the matcher has but one way."""
-    return describe(model.device, getattr(torch, states)) if model.matcher.info.kind == "all_pairs" else None
+    with _kernel(shortcuts):
+        return describe(model.device, getattr(torch, states)) if model.matcher.info.kind == "all_pairs" else None
+
+
+def _kernel(shortcuts: Shortcuts) -> AbstractContextManager[None]:
+    return using("int8") if shortcuts.int8 else nullcontext()
 
 
 def _agreement(
-    exact: Model, fast: Model, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], how: Extraction
+    exact: Model,
+    fast: Model,
+    images: tuple[Sequence[ImageRecord], Sequence[ImageRecord]],
+    how: Extraction,
+    shortcuts: Shortcuts,
 ) -> RankAgreement | None:
-    if fast is exact and state_precision(exact, how.states) == "float32":
+    if shortcuts == Shortcuts() and state_precision(exact, how.states) == "float32":
         return None
-    samples = [_sample(records, size) for records, size in zip((query, gallery), _COMPARED, strict=True)]
-    score_QG, exact_QG = (
-        model.score(*(ImageState.cat(list(extract(model, sample, replace(how, **kept)))) for sample in samples))
-        for model, kept in ((fast, {"num_workers": 0}), (exact, {"num_workers": 0, "states": "float32"}))
-    )
+    samples = [_sample(records, size) for records, size in zip(images, _COMPARED, strict=True)]
+    how = replace(how, num_workers=0)
+    with _kernel(shortcuts):
+        score_QG = fast.score(*(_states(fast, sample, how) for sample in samples))
+    exact_QG = exact.score(*(_states(exact, sample, replace(how, states="float32")) for sample in samples))
     return rank_agreement(score_QG.cpu().numpy(), exact_QG.cpu().numpy())
+
+
+def _states(model: Model, records: Sequence[ImageRecord], how: Extraction) -> ImageState:
+    return ImageState.cat(list(extract(model, records, how)))
 
 
 def _sample(records: Sequence[ImageRecord], size: int) -> list[ImageRecord]:

@@ -40,6 +40,7 @@ class Stamp(Config):
     precision: str  # of backbone and encoder; scores are float32
     state_precision: StatePrecision = "float16"  # of states that wait to be scored
     key_rank: PositiveInt | None = None  # channels in which positions were compared; None: all
+    int8_products: bool = False  # whether positions were compared in 8-bit integers
     pair_scores: str | None = None  # which of the ways to compute them was taken; None: the matcher has but one
     backbone: str | None  # None: the matcher looks at pixels
     weights: str | None = None  # what the backbone started from; None: random

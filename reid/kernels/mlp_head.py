@@ -66,7 +66,8 @@ class MlpHead:
     def _way(self, row_XS: Tensor) -> Backend:
         if row_XS.device.type != "cpu" or native.amx().library is None:
             return "eager"
-        return forced_backend() or "native"
+        forced = forced_backend()
+        return "native" if forced in (None, "int8") else forced  # the head has no int8 form
 
     def _in_blocks_of_32(self) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden units filled up to a multiple of 32 with ones that nothing comes out of."""

@@ -104,6 +104,7 @@ def protocol(result: RunResult, target: TargetResult) -> str:
             stamp.checkpoint_rule,
             f"{height}x{width} {stamp.precision}, {stamp.state_precision} states",
             *([f"keys cut to rank {stamp.key_rank}"] if stamp.key_rank else []),
+            *(["int8 products"] if stamp.int8_products else []),
             f"camera rule {target.camera_rule}",
             f"counts {'checked' if checked else 'unchecked'}",
             *([f"{uncounted} of {target.num_query} queries without a match"] if uncounted else []),

@@ -4,9 +4,11 @@ import torch
 
 from reid.engine import retrieve as module
 from reid.engine.extract import Extraction
-from reid.engine.retrieve import retrieve, scoring_way, state_precision
+from reid.engine.retrieve import Shortcuts, retrieve, scoring_way, state_precision
+from reid.errors import ConfigError
 from reid.evaluation.scoring import Scoring
 from reid.experiment import resolve
+from reid.kernels import native
 from reid.progress import Silent
 from reid.train import fresh_model
 from reid.types import ImageRecord
@@ -53,10 +55,30 @@ def test_samples_are_spread_evenly():
 
 def test_embeddings_stay_in_full_precision(model, tiny):
     assert state_precision(model, "bfloat16") == "bfloat16"
-    assert "products in" in scoring_way(model, "bfloat16")
+    assert "products in" in scoring_way(model, "bfloat16", Shortcuts())
     embedding = fresh_model(resolve({**tiny, "matcher": {"name": "embedding", "stride": 8}, "stage": []}, "a test"))
     assert state_precision(embedding, "bfloat16") == "float32"
-    assert scoring_way(embedding, "bfloat16") is None
+    assert scoring_way(embedding, "bfloat16", Shortcuts()) is None
+
+
+@pytest.mark.skipif(native.amx().library is None, reason=native.amx().reason)
+def test_int8_is_near_and_said(model, records, tmp_path):
+    images = records["query"], records["bounding_box_test"]
+    how = Extraction(batch_size=4, num_workers=0, states="bfloat16")
+    found, wanted = (
+        retrieve(model, *images, how, scoring=Scoring(), shortcuts=way, out=tmp_path / "s.npy", progress=Silent())
+        for way in (Shortcuts(int8=True), Shortcuts())
+    )
+    difference = np.abs(found.scores.score_QG - wanted.scores.score_QG).max()
+    assert 0 < difference < 0.6 * wanted.scores.score_QG.std()  # of an untrained model, all scores nearly alike
+    assert found.agreement != wanted.agreement
+    assert scoring_way(model, "bfloat16", Shortcuts(int8=True)) == "native AMX kernel, products in int8"
+
+
+def test_int8_without_the_kernel_is_an_error(monkeypatch):
+    monkeypatch.setattr(native, "amx", lambda: native.Native(None, "the CPU lacks amx_int8"))
+    with pytest.raises(ConfigError, match="wanted the native AMX kernel, found none: the CPU lacks amx_int8"):
+        Shortcuts(int8=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -54,8 +54,8 @@ def test_every_row_is_stamped():
 
 
 def test_keys_that_were_cut_are_said():
-    row = cells(table([run(target(), key_rank=64)]))[1]
-    assert "384x128 bfloat16, float16 states, keys cut to rank 64, camera rule on" in row[7]
+    row = cells(table([run(target(), key_rank=64, int8_products=True)]))[1]
+    assert "384x128 bfloat16, float16 states, keys cut to rank 64, int8 products, camera rule on" in row[7]
 
 
 def test_what_is_special_is_said():

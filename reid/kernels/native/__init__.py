@@ -17,8 +17,30 @@ from tempfile import TemporaryDirectory
 
 SOURCE = Path(__file__).with_name("amx.cpp")
 COMPILERS = ("c++", "g++", "clang++")
-_NEEDED = {"amx_tile", "amx_bf16", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16", "f16c", "fma"}
-_EXTENSIONS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "f16c", "fma", "amx-tile", "amx-bf16")
+_NEEDED = {
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512dq",
+    "avx512_bf16",
+    "f16c",
+    "fma",
+}
+_EXTENSIONS = (
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512dq",
+    "avx512bf16",
+    "f16c",
+    "fma",
+    "amx-tile",
+    "amx-bf16",
+    "amx-int8",
+)
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", *(f"-m{name}" for name in _EXTENSIONS))
 
 

@@ -14,7 +14,13 @@ from torch import Tensor
 from reid.kernels.native import SOURCE, amx
 
 _SIDE = 32
+_CHANNELS: dict[str, int] = {"bfloat16": 32, "int8": 64}
+"""Channels of a step: 64 bytes."""
+
 _PAGE = 4096
+
+
+Products = Literal["bfloat16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,53 +28,65 @@ class Packed:
     """Features in the kernels' order.
 
     Attributes:
-        values: [N, values], bfloat16, positions and channels filled up to 32s.
-        nan_N: which images have a NaN, [N], bool.
+        values: [N, bytes], uint8, positions and channels filled up to blocks and steps.
+        scale_N: what an int8 value of 1 stands for, of bfloat16 1; NaN where an image has a NaN. [N], float32.
+        products: what the values are.
     """
 
     values: Tensor
-    nan_N: Tensor
+    scale_N: Tensor
+    products: Products
 
 
-def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
+class _PackedStruct(ctypes.Structure):
+    _fields_ = (("values", ctypes.c_void_p), ("scale", ctypes.c_void_p), ("images", ctypes.c_int64))
+
+
+def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, products: Products = "bfloat16") -> Tensor:
     """Maxima of all pairs, [2, Q, G, S], float32: over gallery positions, then over query positions.
 
-    Products in bfloat16, sums in float32, the weight in float16; no similarity map is ever written to memory.
+    Products in bfloat16, or in int8 with one scale an image; the weight in float16; no similarity map is ever written
+    to memory.
 
     Args:
         query_QSD: [Q, S, D], bfloat16, on the CPU.
         gallery_GSD: [G, S, D], bfloat16, on the CPU.
         weight_SS: first index gallery, second query position, or None.
+        products: what is multiplied.
     """
-    return _search(query_QSD, gallery_GSD, weight_SS, None)
+    return _search(query_QSD, gallery_GSD, weight_SS, None, products)
 
 
 def maxima_and_positions(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same, and where the maxima are, int32; of equal ones the first."""
+    """The same, and where the maxima are, int32; of equal ones the first. Products in bfloat16."""
     position = torch.empty((2, len(query_QSD), len(gallery_GSD), query_QSD.shape[1]), dtype=torch.int32)
-    return _search(query_QSD, gallery_GSD, weight_SS, position), position
+    return _search(query_QSD, gallery_GSD, weight_SS, position, "bfloat16"), position
 
 
-def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, position: Tensor | None) -> Tensor:
+def _search(
+    query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, position: Tensor | None, products: Products
+) -> Tensor:
     (num_query, num_positions, dim), num_gallery = query_QSD.shape, len(gallery_GSD)
-    padded, steps = _up(num_positions), _up(dim) // _SIDE
-    rows, columns = pack(query_QSD, "rows"), pack(gallery_GSD, "columns")
+    padded, steps = _up(num_positions, _SIDE), _up(dim, _CHANNELS[products]) // _CHANNELS[products]
+    rows, columns = pack(query_QSD, "rows", products), pack(gallery_GSD, "columns", products)
     weight = None if weight_SS is None else _edge_padded(weight_SS.detach().T.half(), padded)
     found = query_QSD.new_empty((2, num_query, num_gallery, num_positions), dtype=torch.float32)
 
     def part(start: int, stop: int) -> None:
         scratch = aligned(4 * padded, torch.float32)
         _library().reid_simmax(
-            *(_address(rows.values[start]), _address(columns.values), _address(weight)),
-            *map(ctypes.c_int64, (stop - start, num_gallery, num_positions, padded, steps)),
+            *(_struct(rows, start, stop), _struct(columns, 0, num_gallery), ctypes.c_int(products == "int8")),
+            *(_address(weight), *map(ctypes.c_int64, (num_positions, padded, steps))),
             *(_address(found[0, start]), _address(None if position is None else position[0, start])),
             *(ctypes.c_int64(found.stride(0)), _address(scratch)),
         )
 
     _in_threads(part, num_query)
-    found[:, rows.nan_N] = torch.nan  # the kernel's maxima pass over NaN; it must reach all pairs of its image
-    found[:, :, columns.nan_N] = torch.nan
     return found
+
+
+def _struct(packed: Packed, start: int, stop: int) -> _PackedStruct:
+    return _PackedStruct(packed.values[start:].data_ptr(), packed.scale_N[start:].data_ptr(), stop - start)
 
 
 def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) -> Tensor:
@@ -84,7 +102,7 @@ def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) ->
     logit_X = row_XS.new_empty(num_rows)
 
     def part(start: int, stop: int) -> None:
-        scratch = aligned(_SIDE * _up(num_inputs), torch.bfloat16)
+        scratch = aligned(_SIDE * _up(num_inputs, _CHANNELS["bfloat16"]), torch.bfloat16)
         _library().reid_mlp_head(
             *(_address(row_XS[start]), *map(ctypes.c_int64, (stop - start, num_inputs)), _address(packed.values)),
             *(_address(bias_F), _address(out_F), ctypes.c_int64(len(bias_F))),
@@ -95,22 +113,24 @@ def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) ->
     return logit_X
 
 
-def pack(feature_NSD: Tensor, side: Literal["rows", "columns"]) -> Packed:
+def pack(feature_NSD: Tensor, side: Literal["rows", "columns"], products: Products = "bfloat16") -> Packed:
     """Bring [N, S, D] into the kernels' order."""
     num_images, num_positions, dim = feature_NSD.shape
     source = feature_NSD.to(torch.bfloat16)
     if not source[:1].is_contiguous():  # images may lie apart, as those of one level of keys do
         source = source.contiguous()
-    packed = aligned(num_images * _up(num_positions) * _up(dim), torch.bfloat16).view(num_images, -1)
-    nan_N = torch.empty(num_images, dtype=torch.bool)
+    channels, width = _CHANNELS[products], 64 // _CHANNELS[products]
+    size = _up(num_positions, _SIDE) * _up(dim, channels) * width
+    packed = Packed(aligned(num_images * size, torch.uint8).view(-1, size), torch.empty(num_images), products)
 
     def part(start: int, stop: int) -> None:
         sizes = map(ctypes.c_int64, (source.stride(0), stop - start, num_positions, dim))
-        places = map(_address, (packed[start], nan_N[start:]))
-        _library().reid_pack(_address(source[start]), *sizes, ctypes.c_int(side == "rows"), *places)
+        kinds = map(ctypes.c_int, (side == "rows", products == "int8"))
+        places = map(_address, (packed.values[start], packed.scale_N[start:]))
+        _library().reid_pack(_address(source[start]), *sizes, *kinds, *places)
 
     _in_threads(part, num_images)
-    return Packed(packed, nan_N)
+    return packed
 
 
 def aligned(num_values: int, dtype: torch.dtype) -> Tensor:
@@ -132,8 +152,8 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-def _up(size: int) -> int:
-    return -(-size // _SIDE) * _SIDE
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
 
 
 def _edge_padded(weight_SS: Tensor, padded: int) -> Tensor:

@@ -119,8 +119,8 @@ def similarity_maps(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | 
 
 def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
     way = backend(query_QSD, len(query_QSD) * len(gallery_GSD) * query_QSD.shape[1] ** 2)
-    if way == "native":
-        return matching.maxima(query_QSD, gallery_GSD, weight_SS)
+    if way in ("native", "int8"):
+        return matching.maxima(query_QSD, gallery_GSD, weight_SS, "int8" if way == "int8" else "bfloat16")
     if weight_SS is not None and not query_QSD.is_cuda:
         weight_SS = weight_SS.to(query_QSD.dtype)
     reduce = compiled_weigh_and_reduce if way == "compiled" else weigh_and_reduce

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.kernels import native
 
-Backend = Literal["native", "compiled", "eager"]
+Backend = Literal["native", "int8", "compiled", "eager"]
 
 _COMPILED_FROM = 2**27
 """Map entries of a call from which on it is worth the seconds of the first compilation."""
@@ -23,7 +23,8 @@ _forced: ContextVar[Backend | None] = ContextVar("backend", default=None)
 def backend(features: Tensor, entries: int) -> Backend:
     """Which way maxima without gradients go.
 
-    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``compiled``: products by PyTorch, weight
+    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``int8``: the same kernel with products of
+    8-bit integers, which is never chosen by itself; ``compiled``: products by PyTorch, weight
     and maxima in one pass by torch.compile, where there is a C++ compiler; ``eager``: PyTorch's operations.
 
     Args:
@@ -51,6 +52,8 @@ def describe(device: torch.device, dtype: torch.dtype, *, with_grad: bool = Fals
     if device.type != "cpu":
         return f"PyTorch on {device.type}, products in {_name(dtype)}"
     found = native.amx()
+    if _forced.get() == "int8":
+        return "native AMX kernel, products in int8"
     if dtype != torch.bfloat16:
         hint = "" if found.library is None else "; in bfloat16 the native AMX kernel would do it"
         return f"PyTorch, products in float32{hint}"
@@ -75,7 +78,7 @@ def forced_backend() -> Backend | None:
 
 @contextmanager
 def using(name: Backend) -> Iterator[None]:
-    """Force a back end, for tests and benchmarks.
+    """Force a back end: for tests and benchmarks, and ``int8`` where it is wanted.
 
     Raises:
         ValueError: there is none of this name.
