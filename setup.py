@@ -35,6 +35,7 @@ setup(
             "ruff",
             "scikit-learn",
             "scipy-stubs",
+            'triton; sys_platform == "linux"',
             "types-tabulate",
             "types-tqdm",
         ],

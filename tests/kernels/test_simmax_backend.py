@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from reid.kernels import native
-from reid.kernels.simmax import backend, describe, using
+from reid.kernels.simmax import _triton, backend, describe, using
 
 
 def test_which_way_is_taken(monkeypatch):
@@ -21,6 +21,20 @@ def test_which_way_is_taken(monkeypatch):
 
 
 AMX, NO_AMX = native.Native(object(), ""), native.Native(None, "the CPU lacks amx_tile")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "obstacle", "said"),
+    [
+        (torch.float16, "", "Triton kernel, products in float16"),
+        (torch.bfloat16, "", "Triton kernel, products in bfloat16"),
+        (torch.bfloat16, "none", "PyTorch (no Triton kernel: none), products in bfloat16"),
+        (torch.float32, "", "PyTorch (no Triton kernel: it is for half precision, not float32), products in float32"),
+    ],
+)
+def test_the_way_on_cuda(monkeypatch, dtype, obstacle, said):
+    monkeypatch.setattr(_triton, "obstacle", lambda: obstacle)
+    assert describe(torch.device("cuda"), dtype) == said
 
 
 @pytest.mark.parametrize(

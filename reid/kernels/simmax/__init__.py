@@ -121,6 +121,10 @@ def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) ->
     way = backend(query_QSD, len(query_QSD) * len(gallery_GSD) * query_QSD.shape[1] ** 2)
     if way in ("native", "int8"):
         return matching.maxima(query_QSD, gallery_GSD, weight_SS, "int8" if way == "int8" else "bfloat16")
+    if way == "triton":
+        from reid.kernels.simmax import _triton  # noqa: PLC0415 - importing triton takes as long as all the rest
+
+        return _triton.maxima(query_QSD, gallery_GSD, weight_SS)
     if weight_SS is not None and not query_QSD.is_cuda:
         weight_SS = weight_SS.to(query_QSD.dtype)
     reduce = compiled_weigh_and_reduce if way == "compiled" else weigh_and_reduce

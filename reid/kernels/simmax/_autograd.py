@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,9 +23,7 @@ class SimilarityMaxima(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
-        native = backend(query_QSD, 0) == "native"
-        search = matching.maxima_and_positions if native else search_positions
-        maxima, position = search(query_QSD, gallery_GSD, weight_SS)
+        maxima, position = _search(query_QSD)(query_QSD, gallery_GSD, weight_SS)
         ctx.same = gallery_GSD is query_QSD
         ctx.save_for_backward(query_QSD, gallery_GSD, weight_SS, maxima, position)
         return maxima
@@ -47,6 +46,17 @@ class SimilarityMaxima(torch.autograd.Function):
         if ctx.same:
             return grad_query_QSD, None, grad_weight_SS
         return grad_query_QSD, grad_gallery.view_as(gallery_GSD).to(gallery_GSD.dtype), grad_weight_SS
+
+
+def _search(features: Tensor) -> Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    way = backend(features, 0)
+    if way == "native":
+        return matching.maxima_and_positions
+    if way == "triton":
+        from reid.kernels.simmax import _triton  # noqa: PLC0415 - importing triton takes as long as all the rest
+
+        return _triton.maxima_and_positions
+    return search_positions
 
 
 def _past_weight(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reid.kernels import native
 
-Backend = Literal["native", "int8", "compiled", "eager"]
+Backend = Literal["native", "int8", "triton", "compiled", "eager"]
 
 _COMPILED_FROM = 2**27
 """Map entries of a call from which on it is worth the seconds of the first compilation."""
@@ -21,11 +21,14 @@ _forced: ContextVar[Backend | None] = ContextVar("backend", default=None)
 
 
 def backend(features: Tensor, entries: int) -> Backend:
-    """Which way maxima without gradients go.
+    """Which way maxima go.
 
-    ``native``: the AMX kernel of :mod:`reid.kernels.native`, bfloat16 only; ``int8``: the same kernel with products of
-    8-bit integers, which is never chosen by itself; ``compiled``: products by PyTorch, weight
-    and maxima in one pass by torch.compile, where there is a C++ compiler; ``eager``: PyTorch's operations.
+    - ``triton``: one fused kernel, for half precision on CUDA;
+    - ``native``: the AMX kernel of :mod:`reid.kernels.native`, for bfloat16 on a CPU;
+    - ``int8``: the same with products of 8-bit integers, never chosen by itself;
+    - ``compiled``: for bfloat16 on a CPU with a C++ compiler, products by PyTorch, weight and maxima in one pass by
+      torch.compile; without gradients only;
+    - ``eager``: PyTorch's operations.
 
     Args:
         features: what is multiplied.
@@ -34,6 +37,8 @@ def backend(features: Tensor, entries: int) -> Backend:
     forced = _forced.get()
     if forced is not None:
         return forced
+    if features.is_cuda:
+        return "eager" if _without_triton(features.dtype) else "triton"
     if features.device.type != "cpu" or features.dtype != torch.bfloat16:
         return "eager"  # in float32 the product takes so long that one pass instead of three gains nothing
     if native.amx().library is not None:
@@ -49,6 +54,10 @@ def describe(device: torch.device, dtype: torch.dtype, *, with_grad: bool = Fals
         dtype: of features; float16 is multiplied in float32 on a CPU.
         with_grad: whether gradients are wanted.
     """
+    if device.type == "cuda":
+        reason = _without_triton(dtype)
+        way = f"PyTorch (no Triton kernel: {reason})" if reason else "Triton kernel"
+        return f"{way}, products in {_name(dtype)}"
     if device.type != "cpu":
         return f"PyTorch on {device.type}, products in {_name(dtype)}"
     found = native.amx()
@@ -65,6 +74,15 @@ def describe(device: torch.device, dtype: torch.dtype, *, with_grad: bool = Fals
     if native.compiler() is not None:
         return f"torch.compile, products in bfloat16 ({missing})"
     return f"PyTorch, products in bfloat16 ({missing}; no C++ compiler for torch.compile)"
+
+
+def _without_triton(dtype: torch.dtype) -> str:
+    """Why features on CUDA go without the Triton kernel; empty where they do not."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return f"it is for half precision, not {_name(dtype)}"
+    from reid.kernels.simmax import _triton  # noqa: PLC0415 - importing triton takes as long as all the rest
+
+    return _triton.obstacle()
 
 
 def _name(dtype: torch.dtype) -> str:
