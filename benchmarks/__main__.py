@@ -1,13 +1,12 @@
-"""``python -m benchmarks NAME``: run one benchmark, or ``all``; print a table and write it as JSON beside the code."""
+"""``python -m benchmarks NAME``: run one benchmark, or ``all``; print a table, write it as JSON and into the docs."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from tabulate import tabulate
 
-from benchmarks import extraction, graph_sampling, metrics, pair_scoring, synthped, train_step
+from benchmarks import _page, extraction, graph_sampling, metrics, pair_scoring, synthped, train_step
 from reid.files import write_json
 from reid.runs import commit, machine
 
@@ -19,7 +18,6 @@ BENCHMARKS = {
     "synthped": synthped.measure,
     "train_step": train_step.measure,
 }
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(names: list[str]) -> int:
@@ -31,7 +29,9 @@ def main(names: list[str]) -> int:
     for name in chosen:
         rows = [row.record() for row in BENCHMARKS[name]()]
         print(f"\n{name} on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
-        write_json(RESULTS / f"{name}.json", {"name": name, "machine": machine(), "commit": commit(), "rows": rows})
+        facts = {"name": name, "machine": machine(), "commit": commit(), "rows": rows}
+        write_json(_page.RESULTS / f"{name}.json", facts)
+        _page.update()
     return 0
 
 

@@ -16,6 +16,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
+from benchmarks import _page
 from benchmarks.pair_scoring import weights
 from reid.domains import Target, open_domains
 from reid.engine.extract import Extraction
@@ -36,7 +37,6 @@ from reid.types import ImageState, StatePrecision
 from tests.reference.einsum import qaconv_scores, transmatcher_scores
 
 BLOCK = 32
-RESULT = Path(__file__).parent / "results" / "end_to_end.json"
 
 
 class EinsumTransMatcher(TransMatcher):
@@ -141,7 +141,9 @@ def main() -> None:
     session = Session(arguments.data, torch.device("cpu"), 1, Terminal())
     rows = [row for path in arguments.runs for row in rows_of(RunFolder(path), session)]
     print(f"\nend_to_end on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
-    write_json(RESULT, {"name": "end_to_end", "machine": machine(), "commit": commit(), "rows": rows})
+    facts = {"name": "end_to_end", "machine": machine(), "commit": commit(), "rows": rows}
+    write_json(_page.RESULTS / "end_to_end.json", facts)
+    _page.update()
 
 
 if __name__ == "__main__":
