@@ -70,7 +70,7 @@ def _reference(matcher: TransMatcher) -> None:
 def _ours(matcher: TransMatcher) -> None:
     keep_freed_memory()
     how = Scoring()
-    chunks = (ImageState({"keys": torch.randn(16, *matcher.key_shape).bfloat16()}) for _ in range(MARKET // 16 + 1))
+    chunks = (ImageState({"keys": torch.randn(16, *matcher.field_shape).bfloat16()}) for _ in range(MARKET // 16 + 1))
     with TemporaryDirectory() as folder, torch.no_grad():
         state = collect_states(
             (chunk[: max(0, MARKET - 16 * index)] for index, chunk in enumerate(chunks)),

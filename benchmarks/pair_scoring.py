@@ -71,9 +71,9 @@ def cases() -> dict[str, Callable[[], object]]:
     transmatcher = settled(TransMatcher(Config(), SPEC))
     levels = [torch.randn(BLOCK, 192, 512) for _ in range(3)]
     layers = [weights(transmatcher, f"decoder.layers.{level}.") for level in range(3)]
-    keys_NLSD = torch.randn(QUERIES + GALLERY, *transmatcher.key_shape)
+    keys_NLSD = torch.randn(QUERIES + GALLERY, *transmatcher.field_shape)
     qaconv = settled(QAConv(QAConvConfig(), SPEC))
-    feature_NSD = functional.normalize(torch.randn(QUERIES + GALLERY, *qaconv.feature_shape), dim=-1)
+    feature_NSD = functional.normalize(torch.randn(QUERIES + GALLERY, *qaconv.field_shape), dim=-1)
     block_BSD = feature_NSD[:BLOCK].contiguous()
     transmatcher_reference = partial(
         *(transmatcher_scores, levels, levels, layers, weights(transmatcher, "decoder.norm."))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from reid.errors import ShapeError
+from reid.matchers._base import Matcher
 from reid.types import Correspondences, ImageState
 
 TEMPORARY_BYTES = 256 * 2**20
@@ -27,28 +29,34 @@ def pair_in_chunks(
     return torch.cat([score_pairs(q, g) for q, g in zip(query.split(size), gallery.split(size), strict=True)])
 
 
-def score_in_blocks(
-    score_block: Callable[[ImageState, ImageState], Tensor],
-    query: ImageState,
-    gallery: ImageState,
-    *,
-    bytes_per_pair: int,
-    bytes_per_image: int,
-) -> Tensor:
-    """Score all pairs, [Q, G], in blocks whose temporaries stay within :data:`TEMPORARY_BYTES`.
+class AllPairsMatcher(Matcher):
+    """A matcher that compares two images by the maxima between all their positions, in both directions.
 
-    Args:
-        score_block: scores a block of query images against a block of gallery images, [q, g].
-        query: states of Q images.
-        gallery: states of G images.
-        bytes_per_pair: temporaries of one pair.
-        bytes_per_image: temporaries of one image, such as its features in float32.
+    Attributes:
+        field_shape: of the state's one field, without the image dimension; the last two are S, D.
     """
-    pairs = max(1, TEMPORARY_BYTES // bytes_per_pair)
-    block_g = max(1, min(len(gallery), pairs, TEMPORARY_BYTES // (2 * bytes_per_image)))
-    block_q = max(1, min(pairs // block_g, TEMPORARY_BYTES // (2 * bytes_per_image)))
-    rows = [torch.cat([score_block(q, g) for g in gallery.split(block_g)], dim=1) for q in query.split(block_q)]
-    return torch.cat(rows)
+
+    field_shape: tuple[int, ...]
+
+    @abstractmethod
+    def score_block(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """Compare all pairs at once, [Q, G]."""
+
+    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """See :meth:`Matcher.score`.
+
+        In training mode all pairs are one batch of the batch norms; else they come in blocks whose temporaries stay
+        within :data:`TEMPORARY_BYTES`.
+        """
+        if self.training:
+            return self.score_block(query, gallery)
+        num_positions, dim = self.field_shape[-2:]
+        images = TEMPORARY_BYTES // (2 * 4 * num_positions * dim)  # of features in float32
+        pairs = max(1, TEMPORARY_BYTES // (4 * 4 * num_positions))  # of maxima and what the head makes of them
+        block_g = max(1, min(len(gallery), pairs, images))
+        block_q = max(1, min(pairs // block_g, images))
+        rows = [torch.cat([self.score_block(q, g) for g in gallery.split(block_g)], 1) for q in query.split(block_q)]
+        return torch.cat(rows)
 
 
 def best_positions(map_SS: Tensor, height: int, width: int, image_size: tuple[int, int]) -> Correspondences:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.kernels.simmax import Maxima, aligned_maxima, similarity_maps, similarity_maxima
-from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
-from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
+from reid.matchers._all_pairs import AllPairsMatcher, best_positions, pair_in_chunks
+from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.norm import affine
 from reid.types import Correspondences, FeatureSpec, ImageState
@@ -31,7 +31,7 @@ class Config(MatcherConfig):
     )
 
 
-class QAConv(Matcher):
+class QAConv(AllPairsMatcher):
     """Use every local feature of one image as a 1 x 1 kernel on the other: maxima of the cosine map, both directions.
 
     State: ``features`` [N, S, D], of unit length at each position.
@@ -51,7 +51,7 @@ class QAConv(Matcher):
         self.map_shape = map_shape(features, config.stride, config.name)
         channels, height, width = self.map_shape
         num_positions = height * width
-        self.feature_shape = (num_positions, config.dim)
+        self.field_shape = (num_positions, config.dim)
         self.info = MatcherInfo("all_pairs", symmetric=True, strides=(config.stride,), has_correspondences=True)
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1, bias=False)
         self.neck_bn = nn.BatchNorm2d(config.dim)
@@ -83,19 +83,6 @@ class QAConv(Matcher):
 
         return PairOutputs(pair_in_chunks(score_pairs, self._features(query), self._features(gallery), size=size))
 
-    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
-        """See :meth:`Matcher.score`. In training mode all pairs are one batch of the batch norms."""
-        if self.training:
-            return self._score_block(query, gallery)
-        num_positions, dim = self.feature_shape
-        return score_in_blocks(
-            self._score_block,
-            query,
-            gallery,
-            bytes_per_pair=4 * 2 * 2 * num_positions,
-            bytes_per_image=4 * num_positions * dim,
-        )
-
     def correspond(self, query: ImageState, gallery: ImageState) -> list[Correspondences]:
         """For each query position the gallery position with the largest cosine, which is the confidence."""
         map_NSS = similarity_maps(self._features(query), self._features(gallery))
@@ -107,7 +94,8 @@ class QAConv(Matcher):
         decoder = (*self.bn.parameters(), *self.fc.parameters(), *self.logit_bn.parameters())
         return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder)]
 
-    def _score_block(self, query: ImageState, gallery: ImageState) -> Tensor:
+    def score_block(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """See :meth:`AllPairsMatcher.score_block`."""
         logit_N = self._head(similarity_maxima(self._features(query), self._features(gallery)))
         return logit_N.view(len(query), len(gallery))
 
@@ -124,7 +112,7 @@ class QAConv(Matcher):
             return self.logit_bn(logit_X.view(2, -1).sum(0).unsqueeze(1)).squeeze(1)  # type: ignore[no-any-return]
 
     def _features(self, state: ImageState) -> Tensor:
-        return read_field(state, "features", self.feature_shape, self.config.name)
+        return read_field(state, "features", self.field_shape, self.config.name)
 
 
 COMPONENT = QAConv

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from reid.errors import ConfigError
 from reid.kernels.simmax import similarity_maps
-from reid.matchers._all_pairs import best_positions, pair_in_chunks, score_in_blocks
-from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
+from reid.matchers._all_pairs import AllPairsMatcher, best_positions, pair_in_chunks
+from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.matchers._matching_decoder import MatchingDecoder
 from reid.nn.attention import EncoderStack, Init
@@ -36,7 +36,7 @@ class Config(MatcherConfig):
     init: Init = Field("released", description="'released': layers start as copies of one; 'independent': each its own")
 
 
-class TransMatcher(Matcher):
+class TransMatcher(AllPairsMatcher):
     """Match two images by cross-matching their feature maps, without attention between the images.
 
     A 3 x 3 convolution and encoder layers give one level of features per decoder layer. In each, the similarity of
@@ -57,7 +57,7 @@ class TransMatcher(Matcher):
         self.image_size = features.image_size
         self.map_shape = map_shape(features, config.stride, config.name)
         channels, height, width = self.map_shape
-        self.key_shape = (config.num_layers, height * width, config.dim)
+        self.field_shape = (config.num_layers, height * width, config.dim)
         self.info = MatcherInfo("all_pairs", config.symmetric_embed, (config.stride,), has_correspondences=True)
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1)
         self.encoder = EncoderStack(config.num_layers - 1, config.dim, config.feedforward, init=config.init)
@@ -87,19 +87,6 @@ class TransMatcher(Matcher):
         score_pairs = partial(self.decoder, aligned=True)
         return PairOutputs(pair_in_chunks(score_pairs, self._keys(query), self._keys(gallery), size=size))
 
-    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
-        """See :meth:`Matcher.score`. In training mode all pairs are one batch of the batch norms."""
-        if self.training:
-            return self._score_block(query, gallery)
-        _, num_positions, dim = self.key_shape
-        return score_in_blocks(
-            self._score_block,
-            query,
-            gallery,
-            bytes_per_pair=4 * 2 * 2 * num_positions,
-            bytes_per_image=4 * num_positions * dim,
-        )
-
     def correspond(self, query: ImageState, gallery: ImageState) -> list[Correspondences]:
         """For each query position the best gallery position by the weighted similarity, added over the layers."""
         query_NLSD, gallery_NLSD = self._keys(query), self._keys(gallery)
@@ -113,12 +100,12 @@ class TransMatcher(Matcher):
 
     def low_rank(self, rank: int) -> TransMatcher:
         """See :meth:`Matcher.low_rank`: keys lose the directions in which the projections' weights are smallest."""
-        num_layers, num_positions, dim = self.key_shape
+        num_layers, num_positions, dim = self.field_shape
         if rank > dim:
             raise ConfigError(f"evaluation.key_rank: wanted at most {dim}, the channels of the keys, found {rank}.")
         copied = copy.deepcopy(self)
         copied.decoder.cut(rank)
-        copied.key_shape = (num_layers, num_positions, rank)
+        copied.field_shape = (num_layers, num_positions, rank)
         return copied
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -126,11 +113,12 @@ class TransMatcher(Matcher):
         encoder = (*self.neck_conv.parameters(), *self.encoder.parameters())
         return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", tuple(self.decoder.parameters()))]
 
-    def _score_block(self, query: ImageState, gallery: ImageState) -> Tensor:
+    def score_block(self, query: ImageState, gallery: ImageState) -> Tensor:
+        """See :meth:`AllPairsMatcher.score_block`."""
         return self.decoder(self._keys(query), self._keys(gallery), aligned=False)  # type: ignore[no-any-return]
 
     def _keys(self, state: ImageState) -> Tensor:
-        return read_field(state, "keys", self.key_shape, self.config.name)
+        return read_field(state, "keys", self.field_shape, self.config.name)
 
 
 COMPONENT = TransMatcher

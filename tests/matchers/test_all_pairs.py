@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from reid.matchers import _all_pairs
-from reid.matchers._all_pairs import best_positions, score_in_blocks
+from reid.matchers._all_pairs import AllPairsMatcher, best_positions
 from reid.types import ImageState
 
 
@@ -10,19 +10,37 @@ def states(num: int) -> ImageState:
     return ImageState({"x": torch.arange(num, dtype=torch.float32)})
 
 
-@pytest.mark.parametrize("limit", [1, 64, 1000, 10**9])
-def test_blocks_cover_every_pair_once_within_the_limit(monkeypatch, limit):
-    monkeypatch.setattr(_all_pairs, "TEMPORARY_BYTES", limit)
-    sizes = []
+class Counting(AllPairsMatcher):
+    """Scores pairs of numbers, with one position of one channel; notes the size of every block."""
 
-    def block(query: ImageState, gallery: ImageState) -> torch.Tensor:
-        sizes.append(len(query) * len(gallery) * 8)
+    field_shape = (1, 1)
+
+    def __init__(self):
+        super().__init__()
+        self.pairs = []
+
+    def score_block(self, query, gallery):
+        self.pairs.append(len(query) * len(gallery))
         return query["x"][:, None] * 100 + gallery["x"]
 
-    found = score_in_blocks(block, states(5), states(7), bytes_per_pair=8, bytes_per_image=16)
+    encode = pair = parameter_groups = None
+
+
+@pytest.mark.parametrize("limit", [1, 64, 560, 10**9])
+def test_blocks_cover_every_pair_once_within_the_limit(monkeypatch, limit):
+    monkeypatch.setattr(_all_pairs, "TEMPORARY_BYTES", limit)
+    matcher = Counting().eval()
+    found = matcher.score(states(5), states(7))
     assert found.tolist() == [[100.0 * q + g for g in range(7)] for q in range(5)]
-    assert max(sizes) <= max(limit, 8)
-    assert (len(sizes) == 1) == (limit >= 1000)
+    assert max(matcher.pairs) * 16 <= max(limit, 16)  # four float32 values a position
+    assert (len(matcher.pairs) == 1) == (limit >= 560)
+
+
+def test_in_training_all_pairs_are_one_block(monkeypatch):
+    monkeypatch.setattr(_all_pairs, "TEMPORARY_BYTES", 1)
+    matcher = Counting().train()
+    matcher.score(states(5), states(7))
+    assert matcher.pairs == [35]
 
 
 def test_cells_of_a_map_that_does_not_divide_the_image():

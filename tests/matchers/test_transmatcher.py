@@ -32,7 +32,7 @@ def decoder_from(golden: Golden) -> tuple[TransMatcher, list[str]]:
 
 
 def keys_of(matcher: TransMatcher, feature_BHWX: torch.Tensor) -> torch.Tensor:
-    num_layers, num_positions, dim = matcher.key_shape
+    num_layers, num_positions, dim = matcher.field_shape
     levels = feature_BHWX.reshape(-1, num_positions, num_layers, dim).unbind(2)
     return matcher.decoder.project(levels)
 
@@ -72,7 +72,7 @@ def check_levels(golden: Golden, matcher: TransMatcher, query: torch.Tensor, gal
 def check_initialisation(golden: Golden, matcher: TransMatcher):
     """Ours and the reference's fresh weights keep the same bounds, and both come near them."""
     fresh = TransMatcher(matcher.config, FeatureSpec(matcher.image_size, {16: matcher.map_shape})).state_dict()
-    _, num_positions, dim = matcher.key_shape
+    _, num_positions, dim = matcher.field_shape
     feedforward = matcher.config.decoder_feedforward
     bound = {
         "score_embed": math.sqrt(6 / (2 * num_positions**2)),
