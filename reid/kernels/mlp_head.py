@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from reid.kernels import native
 from reid.kernels.native import matching
-from reid.kernels.simmax import Backend, forced_backend
+from reid.kernels.simmax import Backend, forced_backend, has_bfloat16
 
 _HIDDEN_BYTES = {"cpu": 2**22, "cuda": 2**27}
 """Bytes of hidden layer that exist at a time."""
@@ -37,21 +37,23 @@ class MlpHead:
 
         Args:
             row_XS: [X, S], the dtype of the weights.
-            halves: multiply in bfloat16, by the AMX kernel where there is one; sums and results stay in float32.
+            halves: take the first product in bfloat16 where the device has instructions for it, on a CPU with AMX by
+                the native kernel; the sum over hidden units stays in float32.
         """
+        halves = halves and (row_XS.is_cuda or has_bfloat16())
         if halves and self._way(row_XS) == "native":
             weight_FS, bias_F, out_F = self._in_blocks_of_32()
             packed = matching.pack(weight_FS[None], "columns")
             return matching.mlp_logits(row_XS.contiguous(), packed, bias_F, out_F)
         dtype = torch.bfloat16 if halves else row_XS.dtype
-        weight_SF, bias_F, out_F = (tensor.to(dtype) for tensor in (self.weight_FS.T, self.bias_F, self.out_F))
+        weight_SF, bias_F = self.weight_FS.T.to(dtype), self.bias_F.to(dtype)
         rows = max(1, _HIDDEN_BYTES.get(row_XS.device.type, 2**22) // (dtype.itemsize * len(bias_F)))
         hidden_xF = row_XS.new_empty(min(rows, len(row_XS)), len(bias_F), dtype=dtype)
         logit_X = row_XS.new_empty(len(row_XS))
         for start in range(0, len(row_XS), rows):
             row_xS = row_XS[start : start + rows].to(dtype)
             part_xF = torch.addmm(bias_F, row_xS, weight_SF, out=hidden_xF[: len(row_xS)]).relu_()
-            logit_X[start : start + rows] = part_xF @ out_F
+            logit_X[start : start + rows] = part_xF.to(logit_X.dtype) @ self.out_F
         return logit_X
 
     def trainable_logits(self, row_XS: Tensor) -> Tensor:

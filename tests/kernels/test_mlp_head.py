@@ -73,3 +73,30 @@ def test_gradients_of_parts():
         return MlpHead(*weights).trainable_logits(x)
 
     assert torch.autograd.gradcheck(logits, [rows, *parameters])
+
+
+@pytest.mark.parametrize("way", ["eager", "native"])
+def test_halves_do_not_round_the_sum(way):
+    if way == "native" and amx().library is None:
+        pytest.skip(amx().reason)
+    head, rows = draw_head(32, 256, torch.float32), torch.randn(500, 32)
+    with simmax.using(way):
+        found = head.logits(rows, halves=True)
+    assert found.dtype == torch.float32
+    assert (found != found.bfloat16().float()).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("way", ["eager", "native"])
+def test_nan_stays_nan(way):
+    if way == "native" and amx().library is None:
+        pytest.skip(amx().reason)
+    head, rows = draw_head(32, 64, torch.float32), torch.randn(40, 32)
+    rows[7] = torch.nan
+    with simmax.using(way):
+        for halves in (False, True):
+            assert head.logits(rows, halves=halves).isnan().nonzero().tolist() == [[7]]
+
+
+def test_no_rows():
+    head = draw_head(32, 64, torch.float32)
+    assert head.logits(torch.empty(0, 32), halves=True).shape == (0,)

@@ -44,6 +44,24 @@ _EXTENSIONS = (
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", *(f"-m{name}" for name in _EXTENSIONS))
 
 
+class PackedImages(ctypes.Structure):
+    """``Packed`` of amx.cpp."""
+
+    _fields_ = (("values", ctypes.c_void_p), ("scale", ctypes.c_void_p), ("images", ctypes.c_int64))
+
+
+_POINTER, _SIZE, _FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_ARGUMENTS = {
+    "reid_enable": (),
+    "reid_pack": (_POINTER, *[_SIZE] * 4, _FLAG, _FLAG, _POINTER, _POINTER),
+    "reid_simmax": (
+        *(PackedImages, PackedImages, _FLAG, _POINTER, *[_SIZE] * 3),
+        *(_POINTER, _POINTER, _SIZE, _SIZE, _POINTER),
+    ),
+    "reid_mlp_head": (_POINTER, _SIZE, _SIZE, *[_POINTER] * 3, _SIZE, _POINTER, _POINTER),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Native:
     """The compiled kernels, or why there are none.
@@ -67,11 +85,13 @@ def amx() -> Native:
         return Native(None, "REID_NATIVE is 0")
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return Native(None, f"wanted Linux on x86-64, found {sys.platform} on {platform.machine()}")
-    missing = _NEEDED - _cpu_flags()
+    missing = _NEEDED - cpu_flags()
     if missing:
         return Native(None, f"the CPU lacks {', '.join(sorted(missing))}")
     try:
         library = ctypes.CDLL(str(_compiled(SOURCE, _FLAGS)))
+        for name, types in _ARGUMENTS.items():
+            getattr(library, name).argtypes = types
     except (OSError, subprocess.SubprocessError) as error:
         return Native(None, f"{SOURCE.name} could not be compiled or loaded: {_last_line(error)}")
     if library.reid_enable() != 0:
@@ -107,12 +127,14 @@ def _compiled(source: Path, flags: Sequence[str]) -> Path:
     return target
 
 
-def _cpu_flags() -> set[str]:
+@cache
+def cpu_flags() -> frozenset[str]:
+    """What the CPU can do, by Linux's names; empty where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+        return frozenset()
+    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
 
 
 def _last_line(error: Exception) -> str:

@@ -222,7 +222,7 @@ void copy_scaled(const float* from, int64_t count, float scale, float* to) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i] * scale;
 }
 
-// The largest magnitude of bf16 values; NaN where one of them is.
+// The largest magnitude of bf16 values; infinite or NaN where one of them is.
 float largest(const uint16_t* values, int64_t count) {
   const __m512i magnitude = _mm512_set1_epi16(0x7fff);
   __m512i most = _mm512_setzero_si512(); // magnitudes order like the integers they are stored as, NaN last
@@ -246,13 +246,14 @@ extern "C" {
 int reid_enable() { return static_cast<int>(syscall(SYS_arch_prctl, 0x1023, 18)); }
 
 // bf16 [images][positions][channels], images `stride` values apart -> packed, [images][positions up to 32s][bytes of
-// channels up to 64s]. scale: [images], what an int8 value of 1 stands for; for bf16 1. NaN where the image has one.
+// channels up to 64s]. scale: [images], what an int8 value of 1 stands for; for bf16 1. NaN where a value is not finite:
+// maxima pass over NaN, of which infinities make more.
 void reid_pack(const uint16_t* source, int64_t stride, int64_t images, int64_t positions, int64_t channels, int as_rows,
                int as_int8, uint8_t* packed, float* scale) {
   const int64_t block = (positions + 31) / 32 * kStep, steps = (channels * (as_int8 ? 1 : 2) + 63) / 64;
   for (int64_t image = 0; image < images; ++image, source += stride, packed += block * steps) {
     const float most = largest(source, positions * channels);
-    scale[image] = std::isnan(most) ? most : as_int8 ? most / 127 : 1;
+    scale[image] = !std::isfinite(most) ? std::numeric_limits<float>::quiet_NaN() : as_int8 ? most / 127 : 1;
     const auto pack = as_int8 ? pack_image<true> : pack_image<false>;
     pack(source, positions, channels, as_rows != 0, scale[image], packed);
   }
@@ -264,12 +265,12 @@ struct Packed { // images as reid_pack leaves them
   int64_t images;
 };
 
-// Maxima of all pairs of images, both directions, [2][a's images][b's images][positions]: over b's, then over a's
-// positions. a: packed as rows; b: as columns, both as int8 or both not; weight: float16 [padded][padded], first index
+// Maxima of all pairs of images, both directions, [2][a's images][row][positions], of a row the first b's images: over
+// b's, then over a's positions. a: packed as rows; b: as columns, both as int8 or both not; weight: float16 [padded][padded], first index
 // a's position, or null. places: of the maxima, the same shape, or null. The first `stride` entries of values and
 // places are of the first direction. scratch: 4 * padded values of 4 bytes on a 64-byte line.
 void reid_simmax(Packed a, Packed b, int as_int8, const uint16_t* weight, int64_t positions, int64_t padded,
-                 int64_t steps, float* values, int32_t* places, int64_t stride, float* scratch) {
+                 int64_t steps, float* values, int32_t* places, int64_t row, int64_t stride, float* scratch) {
   const Tiles tiles;
   const auto bf16 = weight ? (places ? match_rows<false, true, true> : match_rows<false, true, false>)
                            : (places ? match_rows<false, false, true> : match_rows<false, false, false>);
@@ -288,8 +289,8 @@ void reid_simmax(Packed a, Packed b, int as_int8, const uint16_t* weight, int64_
         for (int64_t s = 0; s < padded; s += kSide)
           match(a.values + i * image + s * steps * 64, b.values + j * image, weight ? weight + s * padded : nullptr,
                 padded, steps, s, Maxima{over_b.values + s, over_b.places + s}, over_a);
-        const int64_t at = (i * b.images + j) * positions;
-        const float scale = a.scale[i] * b.scale[j]; // NaN where one of the images has a NaN
+        const int64_t at = (i * row + j) * positions;
+        const float scale = a.scale[i] * b.scale[j];
         copy_scaled(over_b.values, positions, scale, values + at);
         copy_scaled(over_a.values, positions, scale, values + stride + at);
         if (!places) continue;
@@ -305,7 +306,7 @@ void reid_mlp_head(const float* x, int64_t num_rows, int64_t inputs, const uint8
   const Tiles tiles;
   const int64_t steps = (inputs + 31) / 32;
   alignas(64) float sums[kSide * kSide], total[kSide * 16];
-  const __m512 zero = _mm512_setzero_ps();
+  const __m512 zero = _mm512_setzero_ps(); // max(0, NaN) is NaN, max(NaN, 0) is 0
   for (int64_t first = 0; first < num_rows; first += kSide) {
     std::memset(scratch, 0, kStep * steps);
     for (int64_t r = 0; r < kSide; ++r)
@@ -327,8 +328,8 @@ void reid_mlp_head(const float* x, int64_t num_rows, int64_t inputs, const uint8
       const __m512 left = _mm512_loadu_ps(out + f), right = _mm512_loadu_ps(out + f + 16);
       for (int i = 0; i < kSide; ++i) {
         __m512 sum = _mm512_load_ps(total + 16 * i);
-        sum = _mm512_fmadd_ps(_mm512_max_ps(_mm512_load_ps(sums + kSide * i), zero), left, sum);
-        sum = _mm512_fmadd_ps(_mm512_max_ps(_mm512_load_ps(sums + kSide * i + 16), zero), right, sum);
+        sum = _mm512_fmadd_ps(_mm512_max_ps(zero, _mm512_load_ps(sums + kSide * i)), left, sum);
+        sum = _mm512_fmadd_ps(_mm512_max_ps(zero, _mm512_load_ps(sums + kSide * i + 16)), right, sum);
         _mm512_store_ps(total + 16 * i, sum);
       }
     }

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reid.kernels.native import SOURCE, amx
+from reid.kernels.native import SOURCE, PackedImages, amx
 
 _SIDE = 32
 _CHANNELS: dict[str, int] = {"bfloat16": 32, "int8": 64}
@@ -29,7 +29,7 @@ class Packed:
 
     Attributes:
         values: [N, bytes], uint8, positions and channels filled up to blocks and steps.
-        scale_N: what an int8 value of 1 stands for, of bfloat16 1; NaN where an image has a NaN. [N], float32.
+        scale_N: what an int8 value of 1 stands for, of bfloat16 1; NaN where a value is not finite. [N], float32.
         products: what the values are.
     """
 
@@ -37,9 +37,9 @@ class Packed:
     scale_N: Tensor
     products: Products
 
-
-class _PackedStruct(ctypes.Structure):
-    _fields_ = (("values", ctypes.c_void_p), ("scale", ctypes.c_void_p), ("images", ctypes.c_int64))
+    def images(self, start: int, stop: int) -> PackedImages:
+        """Some of them, as the kernels take them."""
+        return PackedImages(self.values[start:].data_ptr(), self.scale_N[start:].data_ptr(), stop - start)
 
 
 def maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, products: Products = "bfloat16") -> Tensor:
@@ -73,20 +73,29 @@ def _search(
     found = query_QSD.new_empty((2, num_query, num_gallery, num_positions), dtype=torch.float32)
 
     def part(start: int, stop: int) -> None:
+        """Of the queries, or of the gallery where there are more of them."""
+        query, gallery = (start, stop), (0, num_gallery)
+        if num_gallery > num_query:
+            query, gallery = (0, num_query), query
         scratch = aligned(4 * padded, torch.float32)
         _library().reid_simmax(
-            *(_struct(rows, start, stop), _struct(columns, 0, num_gallery), ctypes.c_int(products == "int8")),
-            *(_address(weight), *map(ctypes.c_int64, (num_positions, padded, steps))),
-            *(_address(found[0, start]), _address(None if position is None else position[0, start])),
-            *(ctypes.c_int64(found.stride(0)), _address(scratch)),
+            rows.images(*query),
+            columns.images(*gallery),
+            products == "int8",
+            _address(weight),
+            num_positions,
+            padded,
+            steps,
+            found[0, query[0], gallery[0]].data_ptr(),
+            None if position is None else position[0, query[0], gallery[0]].data_ptr(),
+            num_gallery,
+            found.stride(0),
+            scratch.data_ptr(),
         )
 
-    _in_threads(part, num_query)
+    if found.numel() > 0:
+        _in_threads(part, max(num_query, num_gallery))
     return found
-
-
-def _struct(packed: Packed, start: int, stop: int) -> _PackedStruct:
-    return _PackedStruct(packed.values[start:].data_ptr(), packed.scale_N[start:].data_ptr(), stop - start)
 
 
 def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) -> Tensor:
@@ -104,17 +113,26 @@ def mlp_logits(row_XS: Tensor, packed: Packed, bias_F: Tensor, out_F: Tensor) ->
     def part(start: int, stop: int) -> None:
         scratch = aligned(_SIDE * _up(num_inputs, _CHANNELS["bfloat16"]), torch.bfloat16)
         _library().reid_mlp_head(
-            *(_address(row_XS[start]), *map(ctypes.c_int64, (stop - start, num_inputs)), _address(packed.values)),
-            *(_address(bias_F), _address(out_F), ctypes.c_int64(len(bias_F))),
-            *(_address(logit_X[start:]), _address(scratch)),
+            row_XS[start].data_ptr(),
+            stop - start,
+            num_inputs,
+            packed.values.data_ptr(),
+            bias_F.data_ptr(),
+            out_F.data_ptr(),
+            len(bias_F),
+            logit_X[start:].data_ptr(),
+            scratch.data_ptr(),
         )
 
-    _in_threads(part, num_rows)
+    if num_rows > 0:
+        _in_threads(part, num_rows)
     return logit_X
 
 
 def pack(feature_NSD: Tensor, side: Literal["rows", "columns"], products: Products = "bfloat16") -> Packed:
     """Bring [N, S, D] into the kernels' order."""
+    if feature_NSD.device.type != "cpu":
+        raise ValueError(f"native kernels: wanted features on the CPU, found them on {feature_NSD.device}.")
     num_images, num_positions, dim = feature_NSD.shape
     source = feature_NSD.to(torch.bfloat16)
     if not source[:1].is_contiguous():  # images may lie apart, as those of one level of keys do
@@ -124,12 +142,20 @@ def pack(feature_NSD: Tensor, side: Literal["rows", "columns"], products: Produc
     packed = Packed(aligned(num_images * size, torch.uint8).view(-1, size), torch.empty(num_images), products)
 
     def part(start: int, stop: int) -> None:
-        sizes = map(ctypes.c_int64, (source.stride(0), stop - start, num_positions, dim))
-        kinds = map(ctypes.c_int, (side == "rows", products == "int8"))
-        places = map(_address, (packed.values[start], packed.scale_N[start:]))
-        _library().reid_pack(_address(source[start]), *sizes, *kinds, *places)
+        _library().reid_pack(
+            source[start].data_ptr(),
+            source.stride(0),
+            stop - start,
+            num_positions,
+            dim,
+            side == "rows",
+            products == "int8",
+            packed.values[start].data_ptr(),
+            packed.scale_N[start:].data_ptr(),
+        )
 
-    _in_threads(part, num_images)
+    if num_images > 0:
+        _in_threads(part, num_images)
     return packed
 
 
@@ -148,8 +174,8 @@ def _library() -> ctypes.CDLL:
     return found.library
 
 
-def _address(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _up(size: int, multiple: int) -> int:

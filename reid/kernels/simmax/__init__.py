@@ -17,7 +17,15 @@ from torch import Tensor
 from reid.errors import ShapeError
 from reid.kernels.native import matching
 from reid.kernels.simmax._autograd import SimilarityMaxima
-from reid.kernels.simmax._backend import Backend, backend, describe, forced_backend, using
+from reid.kernels.simmax._backend import (
+    Backend,
+    backend,
+    describe,
+    forced_backend,
+    has_bfloat16,
+    multiplied_dtype,
+    using,
+)
 from reid.kernels.simmax._blocks import compiled_weigh_and_reduce, result_dtype, search, weigh_and_reduce
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "backend",
     "describe",
     "forced_backend",
+    "has_bfloat16",
     "similarity_maps",
     "similarity_maxima",
     "using",
@@ -60,8 +69,8 @@ def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor 
     Where several positions tie, one of them is taken and receives the gradient, as ``Tensor.max(dim)`` does. A NaN
     reaches the pairs of its image only.
 
-    The features' dtype says how they are multiplied: float32 and float64 as they are; float16 as it is on CUDA, in
-    float32 elsewhere; bfloat16 as it is, but in float32 where gradients are wanted on a CPU without the native kernel.
+    The features' dtype says how they are multiplied: as they are on CUDA. On a CPU float16 is multiplied in float32,
+    and bfloat16 as well where the CPU has no instructions for it, or with gradients there is no native kernel.
     Sums and results are at least float32. With bfloat16 on a CPU the weight is rounded to half precision, and so are
     the maps where the native kernel is missing.
 
@@ -81,7 +90,7 @@ def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor 
     _check_shapes(query_QSD, gallery_GSD, weight_SS)
     given = [tensor for tensor in (query_QSD, gallery_GSD, weight_SS) if tensor is not None]
     with_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-    inputs = _prepare(query_QSD, gallery_GSD, weight_SS, halves=not with_grad or backend(query_QSD, 0) == "native")
+    inputs = _prepare(query_QSD, gallery_GSD, weight_SS, with_grad=with_grad)
     with torch.autocast(query_QSD.device.type, enabled=False):
         if with_grad:
             return Maxima(SimilarityMaxima.apply(*inputs))  # type: ignore[no-untyped-call]
@@ -107,7 +116,7 @@ def similarity_maps(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | 
         ShapeError: the shapes do not fit together, or there is no position or channel.
     """
     _check_shapes(query_NSD, gallery_NSD, weight_SS)
-    query_NSD, gallery_NSD, weight_SS = _prepare(query_NSD, gallery_NSD, weight_SS, halves=False)
+    query_NSD, gallery_NSD, weight_SS = _prepare(query_NSD, gallery_NSD, weight_SS, with_grad=True)
     if len(query_NSD) != len(gallery_NSD):
         raise ShapeError(
             f"aligned pairs: wanted as many query as gallery images, found {len(query_NSD)} and {len(gallery_NSD)}."
@@ -132,12 +141,11 @@ def _search(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) ->
 
 
 def _prepare(
-    query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, *, halves: bool
+    query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None, *, with_grad: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Bring both features to the precision of the product, and the weight to that of the result."""
     dtype = torch.promote_types(query_QSD.dtype, gallery_GSD.dtype)
-    if not query_QSD.is_cuda and not (halves and dtype == torch.bfloat16):
-        dtype = torch.promote_types(dtype, torch.float32)
+    dtype = multiplied_dtype(query_QSD.device, dtype, with_grad=with_grad)
     same = gallery_GSD is query_QSD  # and stays so: a batch against itself needs each map once
     query_QSD = query_QSD.to(dtype)
     gallery_GSD = query_QSD if same else gallery_GSD.to(dtype)

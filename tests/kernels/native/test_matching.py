@@ -41,7 +41,7 @@ def test_packing_puts_every_value_in_its_place(feature):
 
 
 @pytest.mark.parametrize("side", ["rows", "columns"])
-def test_packing_finds_nan_and_nothing_else(side):
+def test_packing_finds_what_is_not_finite(side):
     feature = torch.randn(6, 35, 40).bfloat16()
     feature[1, 34, 39] = torch.nan
     feature[3, 0, 0] = -torch.nan
@@ -49,8 +49,8 @@ def test_packing_finds_nan_and_nothing_else(side):
     feature[5, 20, 20] = -torch.inf
     for products in ("bfloat16", "int8"):
         found = matching.pack(feature, side, products).scale_N
-        assert found.isnan().tolist() == [False, True, False, True, False, False]
-    assert matching.pack(feature, side).scale_N[[0, 2, 4, 5]].tolist() == [1.0] * 4
+        assert found.isnan().tolist() == [False, True, False, True, True, True]
+    assert matching.pack(feature, side).scale_N[[0, 2]].tolist() == [1.0] * 2
 
 
 def quantised(feature):
@@ -115,3 +115,26 @@ def test_places_are_those_of_the_first_maxima():
     over_query[0] = 33
     assert torch.equal(places, torch.stack((over_gallery, over_query)))
     assert values[0, 0, 1, 33] == 24.0
+
+
+@pytest.mark.parametrize("size", [(1, 12, 192, 512), (2, 45, 40, 300), (1, 3, 230, 700), (5, 1, 33, 600)], ids=str)
+@pytest.mark.parametrize("products", ["bfloat16", "int8"])
+def test_more_channels_positions_and_images_than_the_caches_hold(size, products):
+    num_query, num_gallery, num_positions, dim = size
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(num_query, num_positions, dim, generator=generator).bfloat16()
+    gallery = torch.randn(num_gallery, num_positions, dim, generator=generator).bfloat16()
+    exact = torch.einsum("gsd,qtd->qgst", gallery.double(), query.double())
+    found = matching.maxima(query, gallery, None, products).double()
+    tolerance = 1e-4 if products == "bfloat16" else 0.08 * dim**0.5
+    torch.testing.assert_close(found, torch.stack((exact.amax(2), exact.amax(3))), rtol=0, atol=tolerance)
+    if products == "bfloat16":
+        values, places = matching.maxima_and_positions(query, gallery, None)
+        there = exact.gather(2, places[0].long()[:, :, None]).squeeze(2)
+        torch.testing.assert_close(there, values[0].double(), rtol=0, atol=tolerance)
+
+
+def test_no_images():
+    some, none = torch.randn(2, 33, 8).bfloat16(), torch.randn(0, 33, 8).bfloat16()
+    assert matching.maxima(none, some, None).shape == (2, 0, 2, 33)
+    assert matching.maxima(some, none, None).shape == (2, 2, 0, 33)

@@ -11,7 +11,7 @@ def fresh(tmp_path, monkeypatch):
     """No kernel loaded yet, and an empty place to keep compiled ones."""
     monkeypatch.setenv("REID_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.delenv("REID_NATIVE", raising=False)
-    monkeypatch.setattr(native, "_cpu_flags", lambda: native._NEEDED)
+    monkeypatch.setattr(native, "cpu_flags", lambda: native._NEEDED)
     native.amx.cache_clear()
     yield tmp_path
     native.amx.cache_clear()
@@ -30,7 +30,7 @@ def test_the_switch(fresh, monkeypatch):
 
 
 def test_a_cpu_without_the_instructions(fresh, monkeypatch):
-    monkeypatch.setattr(native, "_cpu_flags", lambda: native._NEEDED - {"amx_bf16", "fma"})
+    monkeypatch.setattr(native, "cpu_flags", lambda: native._NEEDED - {"amx_bf16", "fma"})
     assert native.amx().reason == "the CPU lacks amx_bf16, fma"
 
 
