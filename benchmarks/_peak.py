@@ -23,9 +23,11 @@ def main(module: str, case: str) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    run()
-    done.set()
-    watcher.join()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
     print(peak)
 
 

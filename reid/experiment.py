@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from reid.build import Kind, component_config, settled_backbone
 from reid.config import Config, parse, read_toml, set_value
@@ -45,7 +45,9 @@ class EvaluationConfig(Config):
     state_precision: StatePrecision = "bfloat16"  # of maps that wait to be scored; float32 is exact, and slower
     key_rank: PositiveInt | None = None  # compare positions in so few channels; None: in all, exact
     int8_products: bool = False  # multiply 8-bit integers on a CPU with AMX, faster than bfloat16
-    memory_gib: NonNegativeFloat = 4.0  # for states and scores, beyond it they go to files; Market-1501's fit
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = (
+        4.0  # a target, for states and scores, beyond it they go to files; Market-1501's fit
+    )
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera
     ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'

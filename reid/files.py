@@ -90,6 +90,7 @@ def claim_space(path: Path, num_bytes: int) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # whoever has it mapped keeps it as it is
         free = shutil.disk_usage(path.parent).free
         if num_bytes > free:
             raise StorageError(

@@ -6,9 +6,10 @@ import ctypes
 import sys
 
 # malloc.h of glibc
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 _KEEP = {_TRIM_THRESHOLD: -1, _TOP_PAD: 2**26, _MMAP_MAX: 0}
-_GIVE_BACK = {_TRIM_THRESHOLD: 2**17, _TOP_PAD: 2**17, _MMAP_MAX: 2**16}
+_GIVE_BACK = {_TRIM_THRESHOLD: 2**26, _TOP_PAD: 2**17, _MMAP_THRESHOLD: 2**25, _MMAP_MAX: 2**16}
+"""What glibc's growing thresholds come to once large tensors have been freed; setting one stops their growth."""
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
@@ -19,7 +20,7 @@ def keep_freed_memory(keep: bool = True) -> bool:
     does this at its start; a program that uses reid as a library decides for itself.
 
     Args:
-        keep: False goes back to glibc's initial settings.
+        keep: False: as glibc does by itself in a process that has freed large tensors.
 
     Returns:
         Whether it was done; False without glibc.

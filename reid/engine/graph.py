@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +61,8 @@ def class_distances(
     out, blocks = folder / "graph.npy", state.split(scoring.gallery_block)
     try:
         scored = score_gallery(model.score, state, blocks, len(records), how=scoring, out=out, progress=progress)
-        distance_CC = -torch.from_numpy(scored.score_QG)
+        np.negative(scored.score_QG, out=scored.score_QG)
+        distance_CC = torch.from_numpy(scored.score_QG)
     finally:
         out.unlink(missing_ok=True)
     return Graph(distance_CC, extract_s, scored.score_s)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,6 @@ class Shortcuts:
 
     key_rank: int | None = None
     int8: bool = False
-
-    def __post_init__(self) -> None:
-        if self.int8 and native.amx().library is None:
-            raise ConfigError(
-                f"evaluation.int8_products: wanted the native AMX kernel, found none: {native.amx().reason}. Leave it "
-                "out, or test on such a machine."
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,21 +81,23 @@ def retrieve(
 
     Raises:
         ImageError: an image is missing, truncated or no image.
-        ConfigError: the matcher cannot be cut to ``key_rank``.
+        ConfigError: a shortcut is not possible here.
         ReidError: see :func:`score_gallery` and :func:`collect_states`.
     """
     shortcuts = shortcuts or Shortcuts()
-    fast = model
-    if shortcuts.key_rank is not None:
-        fast = Model(model.backbone, model.matcher.low_rank(shortcuts.key_rank), model.image_size)
+    fast = _shortened(model, shortcuts)
     started = time.perf_counter()
+    query_states = extract(fast, query, how)
+    first = next(query_states)
+    scoring.gallery_images(first.nbytes // len(first))  # too little memory must show before all are computed
     query_state = collect_states(
-        extract(fast, query, how), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
+        chain([first], query_states), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
     )
     query_s = time.perf_counter() - started
     states = extract(fast, gallery, how)
     if model.device.type != "cpu":
-        states = ahead(states)  # on a CPU, encoding and scoring would want the same cores
+        # so many as are scored together; on a CPU, encoding and scoring would want the same cores
+        states = ahead(states, -(-scoring.gallery_block // how.batch_size))
     with _kernel(shortcuts):
         scores = score_gallery(fast.score, query_state, states, len(gallery), how=scoring, out=out, progress=progress)
     return Retrieval(scores, query_s, _agreement(model, fast, (query, gallery), how, shortcuts))
@@ -118,6 +114,19 @@ def scoring_way(model: Model, states: StatePrecision, shortcuts: Shortcuts) -> s
         return describe(model.device, getattr(torch, states)) if model.matcher.info.kind == "all_pairs" else None
 
 
+def _shortened(model: Model, shortcuts: Shortcuts) -> Model:
+    found = native.amx().reason if model.device.type == "cpu" else f"a model on {model.device}"
+    found = found if model.matcher.info.kind == "all_pairs" else type(model.matcher).__name__
+    if shortcuts.int8 and found:
+        raise ConfigError(
+            "evaluation.int8_products: wanted a matcher that compares all positions, on a CPU with the native AMX "
+            f"kernel, found: {found}. Leave it out."
+        )
+    if shortcuts.key_rank is None:
+        return model
+    return Model(model.backbone, model.matcher.low_rank(shortcuts.key_rank), model.image_size)
+
+
 def _kernel(shortcuts: Shortcuts) -> AbstractContextManager[None]:
     return using("int8") if shortcuts.int8 else nullcontext()
 
@@ -132,6 +141,8 @@ def _agreement(
     if shortcuts == Shortcuts() and state_precision(exact, how.states) == "float32":
         return None
     samples = [_sample(records, size) for records, size in zip(images, _COMPARED, strict=True)]
+    if len(samples[1]) < 2:
+        return None  # one image has no order
     how = replace(how, num_workers=0)
     with _kernel(shortcuts):
         score_QG = fast.score(*(_states(fast, sample, how) for sample in samples))

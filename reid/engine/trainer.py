@@ -147,8 +147,10 @@ class Trainer:
     def _run_epoch(self, bar: Bar) -> None:
         clock, stage = self._clock, self._stage
         torch.manual_seed(self._seed * 1_000_003 + clock.epoch)  # for components that draw in their forward pass
-        tally = Tally(num_workers=self._num_workers)
+        sampling_since = time.perf_counter()
         batches = stage.sampler.batches(clock.stage_epoch, self._class_distances)
+        clock.seconds += time.perf_counter() - sampling_since
+        tally = Tally(num_workers=self._num_workers)
         self._set_mode()
         loader = train_batches(
             self._data.records,

@@ -29,7 +29,10 @@ class RankAgreement:
 
 
 def rank_agreement(score_QG: NDArray[np.float32], exact_QG: NDArray[np.float32]) -> RankAgreement:
-    """Compare how two score matrices rank the gallery of each query; a query whose scores are all equal is left out.
+    """Compare how two score matrices rank the gallery of each query.
+
+    A query whose exact scores are all equal has no order to keep and is left out; where only its other scores are all
+    equal, its order is lost: 0.
 
     Raises:
         ShapeError: the shapes differ, or there are fewer than two gallery images.
@@ -39,8 +42,8 @@ def rank_agreement(score_QG: NDArray[np.float32], exact_QG: NDArray[np.float32])
             f"rank agreement: wanted two score matrices [Q, G] of one shape, G at least 2, found "
             f"{list(score_QG.shape)} and {list(exact_QG.shape)}."
         )
-    telling = [(own, exact) for own, exact in zip(score_QG, exact_QG, strict=True) if np.ptp(own) and np.ptp(exact)]
-    correlations = [float(spearmanr(own, exact).statistic) for own, exact in telling]
+    telling = [(own, exact) for own, exact in zip(score_QG, exact_QG, strict=True) if np.ptp(exact)]
+    correlations = [float(spearmanr(own, exact).statistic) if np.ptp(own) else 0.0 for own, exact in telling]
     same_best = score_QG.argmax(1) == exact_QG.argmax(1)
     return RankAgreement(
         spearman=float(np.mean(correlations)) if telling else 1.0,

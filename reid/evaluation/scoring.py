@@ -22,13 +22,18 @@ ScoreFunction = Callable[[ImageState, ImageState], Tensor]
 """(Q images, G images) -> score_QG, higher = more alike. It moves the states to its own device and dtype."""
 
 
+_BLOCKS_HELD = 12
+"""A gallery block is that part of the memory: a quarter holds the block, the next one gathered, and its chunks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """How much is scored and held at a time. No score depends on it.
 
     Attributes:
-        max_memory: bytes of main memory for states and scores together: half of it for the queries' states, a quarter
-            each for scores and for the gallery's states of two blocks. What does not fit goes to files.
+        max_memory: bytes of main memory for states and scores of one test together: half of it for the queries' states,
+            a quarter each for scores and for gallery states: a block, and what waits for the next. What does not fit
+            goes to files.
         query_block: most query images a call of the score function.
         gallery_block: most gallery images a call of the score function.
     """
@@ -53,9 +58,9 @@ class Scoring:
         Raises:
             ConfigError: not even one fits.
         """
-        num = self.max_memory // 8 // max(1, state_bytes)
+        num = self.max_memory // _BLOCKS_HELD // max(1, state_bytes)
         if num < 1:
-            least, found = 8 * state_bytes / 2**30, self.max_memory / 2**30
+            least, found = _BLOCKS_HELD * state_bytes / 2**30, self.max_memory / 2**30
             raise ConfigError(
                 f"evaluation.memory_gib: wanted room for blocks of at least one image, {least:.2g} in all at "
                 f"{state_bytes:,} bytes a state, found {found:.2g}. Allow more."
@@ -116,22 +121,42 @@ def score_gallery(
         raise ShapeError(f"score_gallery: wanted query and gallery images, found {num_query} and {num_gallery}.")
     size = how.gallery_images(query.nbytes // num_query)
     score_QG = _allocate((num_query, num_gallery), out, how.score_memory)
+    try:
+        score_s, seconds = _fill(score_QG, score, query, _parts(gallery, size), how.query_block, progress or Silent())
+    except BaseException:
+        if out is not None and isinstance(score_QG, np.memmap):
+            out.unlink()  # zeros where nothing was scored would look like scores
+        raise
+    return GalleryScores(score_QG, score_s, seconds - score_s)
+
+
+def _fill(
+    score_QG: NDArray[np.float32],
+    score: ScoreFunction,
+    query: ImageState,
+    parts: Iterable[ImageState],
+    query_block: int,
+    progress: Progress,
+) -> tuple[float, float]:
+    """(seconds in the score function, seconds in all)."""
+    num_query, num_gallery = score_QG.shape
     start_s, score_s, done = time.perf_counter(), 0.0, 0
-    with (progress or Silent()).bar("score", num_query * num_gallery, "pair") as bar:
-        for gallery_part in _parts(gallery, size):
-            stop = done + len(gallery_part)
+    with progress.bar("score", num_query * num_gallery, "pair") as bar:
+        for part in parts:
+            stop = done + len(part)
             if stop > num_gallery:
                 raise _miscounted(num_gallery, f"{stop} or more")
-            for first in range(0, num_query, how.query_block):
+            for first in range(0, num_query, query_block):
                 block_s = time.perf_counter()
-                block = query[first : first + how.query_block]
-                score_QG[first : first + len(block), done:stop] = _block_scores(score, block, gallery_part)
+                block_QG = _block_scores(score, query[first : first + query_block], part)
                 score_s += time.perf_counter() - block_s
-                bar.advance(len(block) * len(gallery_part))
+                _refuse_not_finite(block_QG, first, done)
+                score_QG[first : first + len(block_QG), done:stop] = block_QG
+                bar.advance(block_QG.size)
             done = stop
     if done != num_gallery:
         raise _miscounted(num_gallery, str(done))
-    return GalleryScores(score_QG, score_s, time.perf_counter() - start_s - score_s)
+    return score_s, time.perf_counter() - start_s
 
 
 def _parts(gallery: Iterable[ImageState], size: int) -> Iterator[ImageState]:
@@ -141,8 +166,9 @@ def _parts(gallery: Iterable[ImageState], size: int) -> Iterator[ImageState]:
         waiting.append(chunk)
         if sum(map(len, waiting)) >= size:
             parts = list(ImageState.cat(waiting).split(size))
-            waiting = [parts.pop()] if len(parts[-1]) < size else []
-            yield from parts
+            waiting = [ImageState.cat([parts.pop()])] if len(parts[-1]) < size else []  # a copy: views keep the rest
+            while parts:
+                yield parts.pop(0)
     if waiting:
         yield ImageState.cat(waiting)
 
@@ -155,14 +181,19 @@ def _block_scores(score: ScoreFunction, query: ImageState, gallery: ImageState) 
             f"score_gallery: wanted scores [Q, G] = [{len(query)}, {len(gallery)}], found {list(score_QG.shape)}."
         )
     block_QG: NDArray[np.float32] = score_QG.float().cpu().numpy()
-    if np.isnan(block_QG).any():  # hours may be left to score
-        row, column = np.argwhere(np.isnan(block_QG))[0].tolist()
-        raise ShapeError(
-            f"score_gallery: wanted finite scores, found NaN for query image {row} of its block of {len(query)} and "
-            f"gallery image {column} of its block of {len(gallery)}. Look for a training that diverged, or an overflow "
-            "in half precision (evaluation.state_precision)."
-        )
     return block_QG
+
+
+def _refuse_not_finite(block_QG: NDArray[np.float32], first_query: int, first_gallery: int) -> None:
+    """At once: hours may be left to score."""
+    if np.isfinite(block_QG).all():
+        return
+    row, column = np.argwhere(~np.isfinite(block_QG))[0].tolist()
+    raise ShapeError(
+        f"score_gallery: wanted finite scores, found {block_QG[row, column]} for query image {first_query + row} and "
+        f"gallery image {first_gallery + column}, counted from 0. Look for a training that diverged, or an overflow in "
+        "half precision (evaluation.state_precision)."
+    )
 
 
 def _allocate(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDArray[np.float32]:

@@ -47,7 +47,14 @@ class AllPairsMatcher(Matcher):
 
         In training mode all pairs are one batch of the batch norms; else they come in blocks whose temporaries stay
         within :data:`TEMPORARY_BYTES`.
+
+        Raises:
+            ShapeError: there is no query or no gallery image.
         """
+        if len(query) == 0 or len(gallery) == 0:
+            raise ShapeError(
+                f"score: wanted query and gallery images, at least one each, found {len(query)} and {len(gallery)}."
+            )
         if self.training:
             return self.score_block(query, gallery)
         num_positions, dim = self.field_shape[-2:]

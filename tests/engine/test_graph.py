@@ -23,7 +23,7 @@ def records(drawn_root):
     return [ImageRecord(path, pid=0) for path in sorted((drawn_root / "market" / "query").iterdir())[:7]]
 
 
-@pytest.mark.parametrize("memory", [8 * 4096, 2**32])
+@pytest.mark.parametrize("memory", [12 * 4096, 2**32])
 def test_distances_are_negative_scores_of_all_pairs(model, records, tmp_path, monkeypatch, memory):
     monkeypatch.setattr(graph, "Scoring", lambda: Scoring(max_memory=memory, query_block=3, gallery_block=2))
     how = Extraction(batch_size=4, num_workers=0, states="float32")

@@ -75,10 +75,15 @@ def test_int8_is_near_and_said(model, records, tmp_path):
     assert scoring_way(model, "bfloat16", Shortcuts(int8=True)) == "native AMX kernel, products in int8"
 
 
-def test_int8_without_the_kernel_is_an_error(monkeypatch):
+def test_int8_where_it_cannot_be_is_an_error(model, tiny, monkeypatch):
+    embedding = fresh_model(resolve({**tiny, "matcher": {"name": "embedding", "stride": 8}, "stage": []}, "a test"))
+    with pytest.raises(ConfigError, match=r"compares all positions.*found: Embedding"):
+        module._shortened(embedding, Shortcuts(int8=True))
+    with pytest.raises(ConfigError, match=r"on a CPU .*found: a model on meta"):
+        module._shortened(model.to("meta"), Shortcuts(int8=True))
     monkeypatch.setattr(native, "amx", lambda: native.Native(None, "the CPU lacks amx_int8"))
-    with pytest.raises(ConfigError, match="wanted the native AMX kernel, found none: the CPU lacks amx_int8"):
-        Shortcuts(int8=True)
+    with pytest.raises(ConfigError, match="found: the CPU lacks amx_int8"):
+        module._shortened(fresh_model(resolve(tiny, "a test")), Shortcuts(int8=True))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

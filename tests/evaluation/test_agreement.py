@@ -30,6 +30,11 @@ def test_a_query_with_equal_scores_tells_nothing():
     assert rank_agreement(exact[:1], exact[:1]).spearman == pytest.approx(1)
 
 
+def test_scores_that_collapse_agree_with_nothing():
+    exact = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]], dtype=np.float32)
+    assert rank_agreement(np.zeros_like(exact), exact).spearman == 0
+
+
 @pytest.mark.parametrize("shapes", [((2, 3), (3, 2)), ((2, 1), (2, 1)), ((4,), (4,))])
 def test_shapes_that_do_not_fit(shapes):
     with pytest.raises(ShapeError, match="rank agreement"):

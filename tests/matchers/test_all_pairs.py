@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from reid.errors import ShapeError
 from reid.matchers import _all_pairs
 from reid.matchers._all_pairs import AllPairsMatcher, best_positions
 from reid.types import ImageState
@@ -34,6 +35,12 @@ def test_blocks_cover_every_pair_once_within_the_limit(monkeypatch, limit):
     assert found.tolist() == [[100.0 * q + g for g in range(7)] for q in range(5)]
     assert max(matcher.pairs) * 16 <= max(limit, 16)  # four float32 values a position
     assert (len(matcher.pairs) == 1) == (limit >= 560)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0)])
+def test_no_images_are_an_error(sizes):
+    with pytest.raises(ShapeError, match=f"at least one each, found {sizes[0]} and {sizes[1]}"):
+        Counting().eval().score(*map(states, sizes))
 
 
 def test_in_training_all_pairs_are_one_block(monkeypatch):

@@ -225,6 +225,9 @@ def test_nan_stays_with_its_image(matcher):
     score = matcher.score(query, gallery)
     assert score[2].isnan().all()
     assert_same_scores(score[[0, 1, 3]], matcher.score(query[[0, 1, 3]], gallery))
+    halves = matcher.score(query.stored("bfloat16"), gallery.stored("bfloat16"))
+    assert halves[2].isnan().all()
+    assert halves[[0, 1, 3]].isfinite().all()
 
 
 @torch.no_grad()

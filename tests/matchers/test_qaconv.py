@@ -45,6 +45,9 @@ def test_reference_to_the_last_array():
     train_score = matcher.score(query, gallery)
     matcher = from_reference(golden).eval()
     eval_score = matcher.score(query, gallery)
+    with torch.no_grad():  # batch norms folded
+        folded_score = matcher.score(query, gallery)
+    assert_within_spread(folded_score, golden["eval_score_f32"], 1e-5)
     for version in ("", "_tmversion"):
         assert_within_spread(train_score, golden[f"train_score{version}_f32"], 1e-5)
         assert_within_spread(eval_score, golden[f"eval_score{version}_f32"], 1e-5)
@@ -65,8 +68,10 @@ def test_score_equals_the_loops():
     query, gallery = golden["prob"].double(), golden["gal"].double()
     weights = {name: tensor.numpy() for name, tensor in matcher.state_dict().items()}
     wanted = qaconv_score(state_of(query)["features"].numpy(), state_of(gallery)["features"].numpy(), weights)
-    found = matcher.score(state_of(query), state_of(gallery)).detach().numpy()
-    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    for with_grad in (True, False):
+        with torch.set_grad_enabled(with_grad):
+            found = matcher.score(state_of(query), state_of(gallery)).detach().numpy()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 def test_features_have_unit_length():

@@ -111,7 +111,11 @@ def test_reference_decoder_to_the_last_array(name):
     matcher, _ = decoder_from(golden)  # the step above moved the running statistics
     matcher.eval()
     assert_within_spread(score(query, gallery), golden["eval_score_f32"], 1e-5)
+    with torch.no_grad():  # the fast path, batch norms folded
+        assert_within_spread(score(query, gallery), golden["eval_score_f32"], 1e-5)
     matcher.double()
+    with torch.no_grad():
+        assert_relative(score(query.double(), gallery.double()), golden["eval_score_f64"], 1e-9)
     check_gradients(golden, "eval", matcher, query, gallery)
     assert_relative(score(gallery.double(), query.double()), golden["eval_score_swapped_f64"], 1e-9)
     check_levels(golden, matcher, query.double(), gallery.double())
@@ -190,11 +194,11 @@ def test_score_equals_the_loops():
     query, gallery = state(3, 0), state(4, 1)
     weights = {name: tensor.double().numpy() for name, tensor in matcher.decoder.state_dict().items()}
     wanted = transmatcher_score(query["keys"].double().numpy(), gallery["keys"].double().numpy(), weights)
-    np.testing.assert_allclose(
-        matcher.double().score(query.to(dtype=torch.float64), gallery.to(dtype=torch.float64)).detach(),
-        wanted,
-        rtol=1e-9,
-    )
+    matcher.double()
+    for with_grad in (True, False):  # without, batch norms are folded
+        with torch.set_grad_enabled(with_grad):
+            found = matcher.score(query.to(dtype=torch.float64), gallery.to(dtype=torch.float64)).detach()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
 def test_symmetric_embedding_uses_the_mean_with_its_transpose():

@@ -32,6 +32,8 @@ class SimilarityMaxima(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         query_QSD, gallery_GSD, weight_SS, maxima, position = ctx.saved_tensors
+        if grad.numel() == 0:
+            return tuple(None if tensor is None else torch.zeros_like(tensor) for tensor in ctx.saved_tensors[:3])  # type: ignore[return-value]
         grad_weight_SS = None
         if weight_SS is not None:
             grad, grad_weight_SS = _past_weight(grad, query_QSD, gallery_GSD, weight_SS, maxima, position)
