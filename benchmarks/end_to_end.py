@@ -27,6 +27,7 @@ from reid.evaluation.metrics import retrieval_metrics
 from reid.evaluation.ranking import rank_matches
 from reid.evaluation.scoring import Scoring
 from reid.files import write_json
+from reid.kernels import native
 from reid.matchers.qaconv import QAConv
 from reid.matchers.transmatcher import TransMatcher
 from reid.memory import keep_freed_memory
@@ -88,7 +89,7 @@ def rows_of(run: RunFolder, session: Session) -> Iterator[dict[str, object]]:
             model = load_model(run)
             if way not in WAYS:
                 model.matcher.__class__ = REFERENCES[type(model.matcher)]
-            elif WAYS[way][1] is not None and not isinstance(model.matcher, TransMatcher):
+            elif not _possible(way, model):
                 continue
             found = _tested(model, target, way, session)
             base = base or found
@@ -100,6 +101,12 @@ def rows_of(run: RunFolder, session: Session) -> Iterator[dict[str, object]]:
                 "scoring, times as fast": base["scoring s"] / found["scoring s"],
                 "all, times as fast": base["all s"] / found["all s"],
             }
+
+
+def _possible(way: str, model: Model) -> bool:
+    _, share, int8 = WAYS[way]
+    has_rank = share is None or isinstance(model.matcher, TransMatcher)
+    return has_rank and (not int8 or native.amx().library is not None)
 
 
 def _tested(model: Model, target: Target, way: str, session: Session) -> dict[str, float]:
@@ -139,7 +146,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("datasets"))
     arguments = parser.parse_args()
     session = Session(arguments.data, torch.device("cpu"), 1, Terminal())
-    rows = [row for path in arguments.runs for row in rows_of(RunFolder(path), session)]
+    runs = [RunFolder(path) for path in arguments.runs]
+    for run in runs:
+        if type(load_model(run).matcher) not in REFERENCES:
+            parser.error(f"{run.path}: the reference scores TransMatcher and QAConv only")
+    rows = [row for run in runs for row in rows_of(run, session)]
     print(f"\nend_to_end on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
     facts = {"name": "end_to_end", "machine": machine(), "commit": commit(), "rows": rows}
     write_json(_page.RESULTS / "end_to_end.json", facts)

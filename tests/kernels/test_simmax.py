@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from reid.errors import ShapeError
 from reid.kernels.native import amx, compiler
-from reid.kernels.simmax import _blocks, aligned_maxima, similarity_maps, similarity_maxima, using
+from reid.kernels.simmax import (
+    _blocks,
+    aligned_maxima,
+    similarity_maps,
+    similarity_maxima,
+    similarity_maxima_and_positions,
+    using,
+)
 from reid.kernels.simmax._autograd import SimilarityMaxima
 from tests.reference.similarity import maxima as slow_maxima
 
@@ -135,6 +142,36 @@ def test_gradients_of_a_batch_against_itself_and_of_a_single_input():
     assert torch.autograd.gradcheck(lambda x: similarity_maxima(x, x, weight).over_gallery, [batch])
     fixed, only = draw(3, 6, 3, seed=3), weight.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda w: similarity_maxima(fixed, fixed, w).over_query, [only])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_positions_are_those_of_the_maxima(dtype):
+    query, gallery = draw(3, 5, 4, dtype=dtype), draw(4, 5, 4, seed=1, dtype=dtype)
+    weight = draw(5, 5, seed=2).sigmoid().half().to(torch.promote_types(dtype, torch.float32))
+    found, position = similarity_maxima_and_positions(query, gallery, weight)
+    assert position.dtype == torch.int32
+    map_QGST = torch.einsum("gsd,qtd->qgst", gallery.double(), query.double()) * weight.double()
+    by_gallery = map_QGST.gather(2, position[0].long()[:, :, None]).squeeze(2)
+    by_query = map_QGST.gather(3, position[1].long()[..., None]).squeeze(3)
+    torch.testing.assert_close(by_gallery, map_QGST.amax(2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(by_query, map_QGST.amax(3), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.both.double(), torch.stack((by_gallery, by_query)), rtol=1e-5, atol=1e-5)
+    mirrored, own = similarity_maxima_and_positions(query, query, weight)
+    torch.testing.assert_close(
+        mirrored.both, similarity_maxima(query, query.clone(), weight).both, rtol=1e-5, atol=1e-5
+    )
+    assert own.shape == (2, 3, 3, 5)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_images_have_gradients_of_zero(sizes, dtype):
+    query, gallery = (draw(size, 5, 4, dtype=dtype).requires_grad_() for size in sizes)
+    weight = draw(5, 5, dtype=torch.float32).requires_grad_()
+    similarity_maxima(query, gallery, weight).both.sum().backward()
+    for tensor in (query, gallery, weight):
+        assert tensor.grad.shape == tensor.shape
+        assert tensor.grad.eq(0).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from reid.errors import ShapeError
 from reid.kernels.native import matching
-from reid.kernels.simmax._autograd import SimilarityMaxima
+from reid.kernels.simmax._autograd import SimilarityMaxima, position_search
 from reid.kernels.simmax._backend import (
     Backend,
     backend,
@@ -38,6 +38,7 @@ __all__ = [
     "has_bfloat16",
     "similarity_maps",
     "similarity_maxima",
+    "similarity_maxima_and_positions",
     "using",
 ]
 
@@ -95,6 +96,23 @@ def similarity_maxima(query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor 
         if with_grad:
             return Maxima(SimilarityMaxima.apply(*inputs))  # type: ignore[no-untyped-call]
         return Maxima(_search(*inputs))
+
+
+def similarity_maxima_and_positions(
+    query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None = None
+) -> tuple[Maxima, Tensor]:
+    """The same without gradients, and where the maxima are: [2, Q, G, S], int32, of ties any one.
+
+    The first are gallery positions, the second query positions.
+
+    Raises:
+        ShapeError: the shapes do not fit together, or there is no position or channel.
+    """
+    _check_shapes(query_QSD, gallery_GSD, weight_SS)
+    inputs = _prepare(query_QSD.detach(), gallery_GSD.detach(), weight_SS, with_grad=True)
+    with torch.autocast(query_QSD.device.type, enabled=False), torch.no_grad():
+        maxima, position = position_search(inputs[0])(*inputs)
+    return Maxima(maxima), position
 
 
 def aligned_maxima(query_NSD: Tensor, gallery_NSD: Tensor, weight_SS: Tensor | None = None) -> Maxima:

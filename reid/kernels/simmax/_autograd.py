@@ -23,7 +23,7 @@ class SimilarityMaxima(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query_QSD: Tensor, gallery_GSD: Tensor, weight_SS: Tensor | None) -> Tensor:
-        maxima, position = _search(query_QSD)(query_QSD, gallery_GSD, weight_SS)
+        maxima, position = position_search(query_QSD)(query_QSD, gallery_GSD, weight_SS)
         ctx.same = gallery_GSD is query_QSD
         ctx.save_for_backward(query_QSD, gallery_GSD, weight_SS, maxima, position)
         return maxima
@@ -50,7 +50,8 @@ class SimilarityMaxima(torch.autograd.Function):
         return grad_query_QSD, grad_gallery.view_as(gallery_GSD).to(gallery_GSD.dtype), grad_weight_SS
 
 
-def _search(features: Tensor) -> Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+def position_search(features: Tensor) -> Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    """What finds the maxima of such features and their positions."""
     way = backend(features, 0)
     if way == "native":
         return matching.maxima_and_positions
