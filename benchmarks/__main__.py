@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
+import torch
 from tabulate import tabulate
 
-from benchmarks import _page, extraction, graph_sampling, metrics, pair_scoring, synthped, train_step
+from benchmarks import _page, extraction, graph_sampling, metrics, pair_scoring, pair_scoring_cuda, synthped, train_step
 from reid.files import write_json
 from reid.runs import commit, machine
 
@@ -17,7 +18,7 @@ BENCHMARKS = {
     "pair_scoring": pair_scoring.measure,
     "synthped": synthped.measure,
     "train_step": train_step.measure,
-}
+} | ({"pair_scoring_cuda": pair_scoring_cuda.measure} if torch.cuda.is_available() else {})
 
 
 def main(names: list[str]) -> int:
