@@ -1,4 +1,4 @@
-"""Pairs a second of TransMatcher and QAConv at the published size on a GPU, and their share of a plain product's rate."""
+"""Pairs a second at the published size on a GPU, and their share of a plain product's rate."""
 
 from __future__ import annotations
 
