@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# a thread a process: with more, processes wait for each other's threads, and tests take twice as long
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 INSTALLED := .venv/installed
 
 help:
@@ -24,13 +26,13 @@ demo: $(INSTALLED)
 	$(BIN)/reid run $(addprefix experiments/synthped_, transmatcher.toml embedding.toml untrained.toml)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks all
