@@ -179,8 +179,12 @@ def table_command(
 @app.command("record")
 def record_command(runs: RunPaths) -> None:
     """Keep the results of runs beside the experiments, in experiments/results/RUN.json, without per-query data."""
-    for path in runs:
-        target = RECORDED / f"{path.stem if path.is_file() else path.resolve().name}.json"
+    names = [_recorded_name(path) for path in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"record: wanted runs of different names, found two {twice[0]!r}. Rename one of the folders.")
+    for path, name in zip(runs, names, strict=True):
+        target = RECORDED / f"{name}.json"
         write_results(target, read_results(path).without_per_query())
         typer.echo(f"recorded: {target}")
 
@@ -194,6 +198,14 @@ def main() -> None:
     except ReidError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
         sys.exit(2)
+
+
+def _recorded_name(path: Path) -> str:
+    """A run's is its folder's, also where its results.json is named; another file keeps its own."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.name == "results.json" else path.stem
 
 
 def _plans(path: Path, assignments: list[str] | None, protocol: str | None) -> list[tuple[str, Experiment]]:

@@ -232,13 +232,18 @@ def test_record_keeps_results_without_ranks_and_table_averages_them(
     for seed in (0, 1):
         arguments = ("--out", tmp_path / f"run_seed{seed}", "--data", drawn_root, "--set", f"seed={seed}")
         assert reid("run", toml(untrained), *arguments)[0] == 0
-    assert reid("record", tmp_path / "run_seed0", tmp_path / "run_seed1")[0] == 0
+    assert reid("record", tmp_path / "run_seed0", tmp_path / "run_seed1" / "results.json")[0] == 0
     kept = sorted((tmp_path / "kept").iterdir())
     assert [path.name for path in kept] == ["run_seed0.json", "run_seed1.json"]
     assert all(json.loads(path.read_text())["targets"][0]["per_query"] is None for path in kept)
     code, out, _ = reid("table", "--mean", *kept)
     assert code == 0
     assert "0, 1" in out
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run_seed0").rename(tmp_path / "elsewhere" / "run_seed1")
+    code, _, err = reid("record", tmp_path / "elsewhere" / "run_seed1", tmp_path / "run_seed1")
+    assert code == 2
+    assert "two 'run_seed1'" in err
 
 
 def test_two_targets_of_one_name_are_refused(reid, toml, untrained, drawn_root, tmp_path):
