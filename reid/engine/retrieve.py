@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +88,11 @@ def retrieve(
     fast = _shortened(model, shortcuts)
     started = time.perf_counter()
     query_states = extract(fast, query, how)
-    first = next(query_states)
-    scoring.gallery_images(first.nbytes // len(first))  # too little memory must show before all are computed
+    first = list(islice(query_states, 1))
+    for state in first:
+        scoring.gallery_images(state.nbytes // len(state))  # too little memory must show before all are computed
     query_state = collect_states(
-        chain([first], query_states), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
+        chain(first, query_states), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
     )
     query_s = time.perf_counter() - started
     states = extract(fast, gallery, how)

@@ -5,19 +5,7 @@ import torch
 
 from reid.engine.extract import Extraction, extract
 from reid.errors import ImageError
-from reid.experiment import resolve
-from reid.train import fresh_model
 from reid.types import ImageRecord, ImageState
-
-
-@pytest.fixture
-def model(tiny):
-    return fresh_model(resolve(tiny, "a test"))
-
-
-@pytest.fixture
-def records(drawn_root):
-    return [ImageRecord(path, pid=0) for path in sorted((drawn_root / "market" / "query").iterdir())[:7]]
 
 
 def extracted(model, records, **how):

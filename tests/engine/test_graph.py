@@ -7,20 +7,8 @@ from reid.engine import graph
 from reid.engine.extract import Extraction
 from reid.engine.graph import class_distances
 from reid.evaluation.scoring import Scoring
-from reid.experiment import resolve
 from reid.progress import Silent
-from reid.train import fresh_model, train
-from reid.types import ImageRecord
-
-
-@pytest.fixture
-def model(tiny):
-    return fresh_model(resolve(tiny, "a test"))
-
-
-@pytest.fixture
-def records(drawn_root):
-    return [ImageRecord(path, pid=0) for path in sorted((drawn_root / "market" / "query").iterdir())[:7]]
+from reid.train import train
 
 
 @pytest.mark.parametrize("memory", [12 * 4096, 2**32])

@@ -5,18 +5,13 @@ import torch
 from reid.engine import retrieve as module
 from reid.engine.extract import Extraction
 from reid.engine.retrieve import Shortcuts, retrieve, scoring_way, state_precision
-from reid.errors import ConfigError
+from reid.errors import ConfigError, ShapeError
 from reid.evaluation.scoring import Scoring
 from reid.experiment import resolve
 from reid.kernels import native
 from reid.progress import Silent
 from reid.train import fresh_model
 from reid.types import ImageRecord
-
-
-@pytest.fixture
-def model(tiny):
-    return fresh_model(resolve(tiny, "a test"))
 
 
 @pytest.fixture
@@ -45,6 +40,12 @@ def test_agreement_is_of_a_sample(model, records, tmp_path, monkeypatch):
     found = retrieve(model, *images, how, scoring=Scoring(), out=tmp_path / "s.npy", progress=Silent())
     assert (found.agreement.num_query, found.agreement.num_gallery) == (3, 5)
     assert found.agreement.spearman > 0.9
+
+
+def test_no_queries_are_an_error(model, records, tmp_path):
+    how = Extraction(batch_size=4, num_workers=0)
+    with pytest.raises(ShapeError, match="states of 0 images, at least one, found 0"):
+        retrieve(model, [], records["query"], how, scoring=Scoring(), out=tmp_path / "s.npy", progress=Silent())
 
 
 def test_samples_are_spread_evenly():
