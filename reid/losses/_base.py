@@ -1,4 +1,4 @@
-"""What every loss offers: states and scores of one batch in, a scalar out."""
+"""What every loss offers: states and scores of one batch, or the outputs of chosen pairs, in; a scalar out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from reid.config import Config
+from reid.matchers._base import PairOutputs
 from reid.types import ImageState
 
 
@@ -47,4 +48,17 @@ class Loss(nn.Module, ABC):
             state: the batch's states, for losses on embeddings.
             score_BB: [B, B], every image against every image, rows as queries.
             label_B: identity of each image, [B], int64, 0 .. num_pids - 1.
+        """
+
+
+class PairLoss(nn.Module, ABC):
+    """A loss on chosen pairs, built as ``TheClass(config, spec)``. The file's last line is ``COMPONENT = TheClass``."""
+
+    @abstractmethod
+    def forward(self, outputs: PairOutputs, match_N: Tensor) -> LossValue:
+        """Compute the loss of N pairs.
+
+        Args:
+            outputs: what the matcher found for them.
+            match_N: whether both images of a pair show the same person, [N], bool.
         """

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 import reid.matchers
 from reid.errors import ShapeError
-from reid.losses import identity_triplet, pairwise, triplet
-from reid.losses._base import Loss, LossSpec
+from reid.losses import identity_triplet, pair_bce, pairwise, triplet
+from reid.losses._base import Loss, LossSpec, LossValue, PairLoss
 from reid.matchers._base import Matcher, MatcherConfig
 from reid.types import FeatureSpec, ImageState
 
@@ -77,11 +77,26 @@ def assert_same_scores(found: torch.Tensor, wanted: torch.Tensor) -> None:
     assert float((found - wanted).abs().max()) <= 1e-5 * float(wanted.std())
 
 
-def loss_for(matcher: Matcher) -> list[Loss]:
+def losses_for(matcher: Matcher, state: ImageState) -> list[Loss | PairLoss]:
+    """Those that the matcher is trained with."""
     spec = LossSpec(num_pids=4, embedding_dim=matcher.info.embedding_dim)
-    if matcher.info.kind == "embedding":
+    if matcher.info.kind == "top_k":
+        return [pair_bce.COMPONENT(pair_bce.Config(), spec)]
+    if "pooled" in state.tensors:  # a metric loss and an identity loss read the embedding itself
         return [identity_triplet.COMPONENT(identity_triplet.Config(), spec)]
     return [pairwise.COMPONENT(pairwise.Config(), spec), triplet.COMPONENT(triplet.Config(), spec)]
+
+
+def loss_of(loss: Loss | PairLoss, matcher: Matcher, state: ImageState, label: torch.Tensor) -> LossValue:
+    """Of all pairs of a batch; fails where a score is not float32."""
+    if isinstance(loss, PairLoss):
+        q, g = torch.cartesian_prod(torch.arange(len(label)), torch.arange(len(label))).unbind(1)
+        outputs = matcher.pair(state[q], state[g])
+        assert outputs.logit_N.dtype == torch.float32
+        return loss(outputs, label[q] == label[g])
+    score = matcher.score(state, state)
+    assert score.dtype == torch.float32
+    return loss(state, score, label)
 
 
 @torch.no_grad()
@@ -180,14 +195,11 @@ def test_parameter_groups_hold_every_parameter_once(matcher):
 def test_every_parameter_gets_a_finite_gradient_through_its_loss(matcher, autocast):
     label = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     parameters = dict(matcher.named_parameters())
-    for loss in loss_for(matcher) if parameters else []:
+    for loss in losses_for(matcher, encoded(matcher, 1, 100)) if parameters else []:
         matcher.train()
         matcher.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            state = matcher.encode(*inputs(8, 100))
-            score = matcher.score(state, state)
-            value = loss(state, score, label)
-        assert score.dtype == torch.float32
+            value = loss_of(loss, matcher, matcher.encode(*inputs(8, 100)), label)
         assert value.loss is not None
         value.loss.backward()
         for name, parameter in parameters.items():
@@ -201,13 +213,12 @@ def test_training_lowers_the_loss(matcher):
     label = torch.arange(4).repeat_interleave(2)
     if not list(matcher.parameters()):
         pytest.skip("nothing to train")
-    loss = loss_for(matcher)[0]
+    loss = losses_for(matcher, encoded(matcher, 1, 100))[0]
     matcher.train()
     optimizer = torch.optim.Adam([*matcher.parameters(), *loss.parameters()], lr=0.01)
     values = []
     for _ in range(15):
-        state = matcher.encode(*inputs(8, 100))
-        value = loss(state, matcher.score(state, state), label).loss
+        value = loss_of(loss, matcher, matcher.encode(*inputs(8, 100)), label).loss
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
