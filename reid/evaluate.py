@@ -72,8 +72,11 @@ def evaluate(
     way = scoring_way(model, options.state_precision, _shortcuts(options))
     if way is not None:
         session.progress.say(f"pair scores: {way}")
-    scores = run.path / "scores"
-    tests = [_test(model, target, experiment.evaluation, scores, session) for target in domains.targets]
+    tests: list[Test] = []
+    for target in domains.targets:
+        held = sum(test.scores.in_memory for test in tests)
+        scoring = Scoring(max_memory=int(options.memory_gib * 2**30), scores_held=held)
+        tests.append(_test(model, target, options, scoring, run.path / "scores", session))
     result = RunResult(
         title=experiment.title,
         stamp=_stamp(experiment, domains, model, way),
@@ -100,7 +103,9 @@ def finished(run: RunFolder) -> bool:
     return read_results(run.results).training == _training(run, experiment)
 
 
-def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path, session: Session) -> Test:
+def _test(
+    model: Model, target: Target, options: EvaluationConfig, scoring: Scoring, scores: Path, session: Session
+) -> Test:
     say = session.progress.say
     say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
     if session.device.type == "cuda":
@@ -110,7 +115,7 @@ def _test(model: Model, target: Target, options: EvaluationConfig, scores: Path,
         target.query,
         target.gallery,
         Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision),
-        scoring=Scoring(max_memory=int(options.memory_gib * 2**30)),
+        scoring=scoring,
         shortcuts=_shortcuts(options),
         out=scores / f"{target.file_name}.npy",
         progress=session.progress,

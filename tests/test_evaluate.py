@@ -331,6 +331,18 @@ def test_what_is_beyond_the_memory_goes_to_files(trained, session, monkeypatch):
     assert [path.suffix for path in (trained.path / "scores").iterdir()] == []
 
 
+def test_scores_of_all_targets_share_the_memory(tiny, new_run, session, monkeypatch):
+    held = []
+    monkeypatch.setattr(
+        "reid.evaluate.retrieve",
+        lambda *args, **how: held.append(how["scoring"].scores_held) or retrieve.retrieve(*args, **how),
+    )
+    (market,) = tiny["target"]
+    run = untrained({**tiny, "target": [market, {**market, "label": "again"}]}, new_run, session)
+    evaluate(run, session)
+    assert held == [0, 10 * 15 * 4]
+
+
 def test_too_little_memory_is_an_error(trained, session, monkeypatch):
     monkeypatch.setattr(retrieve, "collect_states", None)  # it shows before the queries' states are gathered
     with pytest.raises(ConfigError, match=r"evaluation.memory_gib: wanted room .* found 1e-06\. Allow more"):

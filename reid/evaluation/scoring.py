@@ -34,11 +34,13 @@ class Scoring:
         max_memory: bytes of main memory for states and scores of one test together: half of it for the queries' states,
             a quarter each for scores and for gallery states: a block, and what waits for the next. What does not fit
             goes to files.
+        scores_held: bytes of scores that earlier tests still hold in memory.
         query_block: most query images a call of the score function.
         gallery_block: most gallery images a call of the score function.
     """
 
     max_memory: int = 2**32
+    scores_held: int = 0
     query_block: int = 128
     gallery_block: int = 512
 
@@ -50,7 +52,7 @@ class Scoring:
     @property
     def score_memory(self) -> int:
         """Bytes for scores."""
-        return self.max_memory // 4
+        return self.max_memory // 4 - self.scores_held
 
     def gallery_images(self, state_bytes: int) -> int:
         """Gallery images of a block whose states take ``state_bytes`` each.
@@ -81,6 +83,11 @@ class GalleryScores:
     score_QG: NDArray[np.float32]
     score_s: float
     gallery_s: float
+
+    @property
+    def in_memory(self) -> int:
+        """Bytes of main memory that the scores take; 0 where they lie in a file."""
+        return 0 if isinstance(self.score_QG, np.memmap) else self.score_QG.nbytes
 
     @property
     def pairs_per_s(self) -> float:

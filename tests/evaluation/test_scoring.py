@@ -129,6 +129,14 @@ def test_scores_that_fit_make_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scores_of_earlier_tests_count(tmp_path):
+    room = 4 * 2 * 7 * 11 * 4  # a quarter of it takes two tests
+    for held, in_memory in ((7 * 11 * 4, 7 * 11 * 4), (7 * 11 * 4 + 1, 0)):
+        how = Scoring(max_memory=room, scores_held=held)
+        found = score_gallery(product, QUERY, [GALLERY], 11, how=how, out=tmp_path / "scores.npy")
+        assert found.in_memory == in_memory
+
+
 def test_large_scores_without_a_file_are_an_error():
     with pytest.raises(StorageError, match="no file to put them in"):
         score_gallery(product, QUERY, [GALLERY], 11, how=LITTLE)
