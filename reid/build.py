@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -13,11 +13,11 @@ import torch
 
 from reid.backbones._base import Backbone
 from reid.config import Config, nearest, parse
-from reid.data.samplers._base import Sampler
+from reid.data.samplers._base import MiningSampler, Neighbours, Sampler
 from reid.datasets._base import Dataset
 from reid.engine.model import Model
 from reid.errors import ConfigError
-from reid.losses._base import Loss, LossSpec
+from reid.losses._base import Loss, LossSpec, PairLoss
 from reid.matchers._base import Matcher
 from reid.progress import Progress
 from reid.protocols._base import Protocol
@@ -90,15 +90,36 @@ def build_dataset(table: Table, data_root: Path, progress: Progress | None = Non
     return dataset
 
 
-def build_sampler(table: Table, labels: list[int], seed: int) -> Sampler:
-    """The sampler of a ``[stage.sampler]`` table."""
-    sampler: Sampler = _build("sampler", table, labels, seed)
+def build_sampler(
+    table: Table, labels: list[int], seed: int, find: Callable[[int], Neighbours] | None = None
+) -> Sampler:
+    """The sampler of a ``[stage.sampler]`` table.
+
+    Args:
+        table: of the sampler.
+        labels: classes of the training images.
+        seed: the experiment's seed.
+        find: number of neighbours -> the first stage's, of every training image; None: there is no first stage.
+
+    Raises:
+        ConfigError: the sampler mines in a first stage's neighbours, and there is none.
+    """
+    component = component_module("sampler", table.get("name"), "[sampler]").COMPONENT
+    parts: tuple[Any, ...] = (labels, seed)
+    if issubclass(component, MiningSampler):
+        if find is None:
+            raise ConfigError(
+                f"[stage.sampler]: {table['name']} wants a [first_stage] to look for examples in. Name one."
+            )
+        config = component_config("sampler", table, "[sampler]")
+        parts += (find(component.num_neighbours(config)),)
+    sampler: Sampler = _build("sampler", table, *parts)
     return sampler
 
 
-def build_loss(table: Table, spec: LossSpec) -> Loss:
+def build_loss(table: Table, spec: LossSpec) -> Loss | PairLoss:
     """The loss of a ``[stage.loss]`` table."""
-    loss: Loss = _build("loss", table, spec)
+    loss: Loss | PairLoss = _build("loss", table, spec)
     return loss
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from reid.build import build_dataset
 from reid.data.holdout import hold_out
 from reid.datasets._base import DataSet
-from reid.engine.trainer import TrainingSet
+from reid.engine.training_set import TrainingSet
 from reid.errors import ConfigError, DatasetError
 from reid.experiment import Experiment, Table
 from reid.protocols._leaks import refuse_leaks

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from reid.build import Kind, component_config, settled_backbone
 from reid.config import Config, parse, read_toml, set_value
@@ -17,6 +17,7 @@ from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.precision import Precision
 from reid.engine.schedule import ScheduleConfig, StepConfig
+from reid.errors import ConfigError
 from reid.protocols._base import Transfer
 from reid.types import StatePrecision
 
@@ -26,7 +27,8 @@ Table = dict[str, Any]
 class StageConfig(Config):
     """``[[stage]]``: one training stage; the defaults are TransMatcher's published recipe."""
 
-    task: Literal["block"] = "block"
+    task: Literal["block", "pairs"] = "block"  # all pairs of a batch; or some, for matchers too costly for all
+    max_pairs: PositiveInt = 512  # of a step, task pairs only
     epochs: PositiveInt
     sampler: Table
     loss: Table
@@ -36,6 +38,28 @@ class StageConfig(Config):
     precision: Precision = "float32"
     backbone_mode: Literal["eval", "train"] = "eval"  # eval: pretrained batch statistics stay; train: from scratch
     frozen: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
+    cache_maps: bool = False  # compute a frozen backbone's maps once; mirroring is the only augmentation then
+
+    @model_validator(mode="after")
+    def _only_frozen_maps_can_be_kept(self) -> Self:
+        if self.cache_maps and "backbone" not in self.frozen:
+            raise ValueError(
+                'cache_maps: wanted the backbone among frozen, found it is trained. Set frozen = ["backbone"]'
+            )
+        return self
+
+
+Fusion = Literal["replace", "lerp"]
+"""replace: the second stage's scores alone. lerp: a mean of both, weighted by what is best on the validation split."""
+
+
+class FirstStageConfig(Config):
+    """``[first_stage]``: what proposes the images that this experiment's matcher puts in order."""
+
+    run: str  # folder of the run, such as runs/synthped_embedding; it is trained already
+    top_k: PositiveInt = 100  # gallery images a query that are proposed
+    fusion: Fusion = "replace"
+    share_backbone: bool = False  # take its backbone, frozen: images go through it once for both stages
 
 
 class EvaluationConfig(Config):
@@ -62,6 +86,7 @@ class Experiment(Config):
     source: tuple[Table, ...] = ()
     target: tuple[Table, ...] = ()
     validation_pids: NonNegativeInt = 0  # identities kept out of the sources' training images, tested as a target
+    first_stage: FirstStageConfig | None = None  # none: the matcher is compared with the whole gallery
     backbone: Table | None = None
     matcher: Table
     stage: tuple[StageConfig, ...] = ()  # none: the untrained model is tested
@@ -87,7 +112,7 @@ def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
 
 def resolve(table: Table, where: str) -> Experiment:
     """Validate an experiment's table down to the last component; see :func:`read_experiment`."""
-    experiment = parse(Experiment, table, where)
+    experiment = _with_shared_backbone(parse(Experiment, table, where), where)
 
     def filled(kind: Kind, component: Table, place: str) -> Table:
         return component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
@@ -111,6 +136,34 @@ def resolve(table: Table, where: str) -> Experiment:
             "stage": tuple(stages),
         }
     )
+
+
+def _with_shared_backbone(experiment: Experiment, where: str) -> Experiment:
+    """The first stage's backbone becomes a part of the experiment: a run can then be loaded without the other."""
+    first = experiment.first_stage
+    if first is None or not first.share_backbone:
+        return experiment
+    thawed = [number for number, stage in enumerate(experiment.stage) if "backbone" not in stage.frozen]
+    if thawed:
+        raise ConfigError(
+            f"{where}: first_stage.share_backbone: wanted the backbone frozen in every stage, found it trained in "
+            f'stage {thawed[0]}. Set frozen = ["backbone"] there, or share_backbone = false.'
+        )
+    if experiment.backbone is not None:
+        return experiment
+    config = Path(first.run) / "config.toml"
+    if not config.is_file():
+        raise ConfigError(
+            f"{where}: first_stage.run: wanted the folder of a run that is trained already, found no {config}. Train "
+            "it first (reid run), or name another."
+        )
+    proposer = read_experiment(config)
+    if proposer.image_size != experiment.image_size:
+        raise ConfigError(
+            f"{where}: first_stage.share_backbone: wanted images of the same size in both stages, found "
+            f"{proposer.image_size} there and {experiment.image_size} here."
+        )
+    return experiment.model_copy(update={"backbone": proposer.backbone})
 
 
 def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:

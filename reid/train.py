@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 
 import torch
 
 from reid.build import build_loss, build_model, build_sampler
+from reid.data.samplers._base import Layout, Neighbours
 from reid.data.transforms import TrainTransform
 from reid.domains import open_domains
 from reid.engine.checkpoint import (
@@ -20,14 +23,19 @@ from reid.engine.checkpoint import (
     save_checkpoint,
     saved_epochs,
 )
+from reid.engine.extract import Extraction
 from reid.engine.log import TrainingLog
 from reid.engine.model import Model
+from reid.engine.neighbours import nearest_others
 from reid.engine.schedule import build_schedule
 from reid.engine.tally import Clock
 from reid.engine.tasks.block import BlockTask
-from reid.engine.trainer import Stage, Trainer, TrainingSet
-from reid.experiment import Experiment, StageConfig
-from reid.losses._base import LossSpec
+from reid.engine.tasks.pairs import PairsTask
+from reid.engine.trainer import Stage, Trainer
+from reid.engine.training_set import TrainingSet, cache_maps
+from reid.errors import ConfigError
+from reid.experiment import Experiment, FirstStageConfig, StageConfig
+from reid.losses._base import Loss, LossSpec, PairLoss
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
 
@@ -68,8 +76,15 @@ def load_model(run: RunFolder, device: torch.device | str = "cpu") -> Model:
 
 def fresh_model(experiment: Experiment, progress: Progress | None = None) -> Model:
     """The model as training starts with it: pretrained where the experiment says so, the rest drawn by its seed."""
+    first = experiment.first_stage
+    shared = first if first is not None and first.share_backbone else None
     torch.manual_seed(experiment.seed)
-    return build_model(experiment.backbone, experiment.matcher, experiment.image_size, progress=progress)
+    model = build_model(
+        experiment.backbone, experiment.matcher, experiment.image_size, pretrained=shared is None, progress=progress
+    )
+    if shared is not None:
+        _take_backbone(model, shared)
+    return model
 
 
 def _starting_model(experiment: Experiment, resumed: Checkpoint | None, session: Session) -> Model:
@@ -78,6 +93,17 @@ def _starting_model(experiment: Experiment, resumed: Checkpoint | None, session:
     model = build_model(experiment.backbone, experiment.matcher, experiment.image_size, pretrained=False)
     load_into(model, resumed.model, "the latest checkpoint")
     return model.to(session.device)
+
+
+def first_stage_model(first: FirstStageConfig, device: torch.device) -> Model:
+    """The trained model that proposes. Raises CheckpointError where its folder is no run or has no checkpoint."""
+    return load_model(RunFolder(Path(first.run)), device)
+
+
+def _take_backbone(model: Model, first: FirstStageConfig) -> None:
+    backbone = first_stage_model(first, torch.device("cpu")).backbone
+    if backbone is not None and model.backbone is not None:
+        load_into(model.backbone, backbone.state_dict(), f"the backbone of {first.run}")
 
 
 def _train_stages(
@@ -94,9 +120,11 @@ def _train_stages(
         resumed = None  # its optimiser is that of a stage that has ended
     with closing(TrainingLog(run.path, last_step=clock.step)) as log:
         while clock.stage < len(experiment.stage):
+            config = experiment.stage[clock.stage]
+            seen = _cached(run, model, data, session) if config.cache_maps else data
             trainer = Trainer(
-                _build_stage(experiment, experiment.stage[clock.stage], model, data),
-                data,
+                _build_stage(run, experiment, config, model, data, session),
+                seen,
                 clock=clock,
                 checkpoints=run.checkpoints,
                 log=log,
@@ -112,16 +140,43 @@ def _train_stages(
             clock.next_stage()
 
 
-def _build_stage(experiment: Experiment, config: StageConfig, model: Model, data: TrainingSet) -> Stage:
+def _cached(run: RunFolder, model: Model, data: TrainingSet, session: Session) -> TrainingSet:
+    file = run.path / "maps.states"
+    return cache_maps(model, data, num_workers=session.num_workers, file=file, progress=session.progress)
+
+
+def _build_stage(
+    run: RunFolder, experiment: Experiment, config: StageConfig, model: Model, data: TrainingSet, session: Session
+) -> Stage:
+    first = experiment.first_stage
+    find = None if first is None else partial(_neighbours, run, first, data, session)
+    sampler = build_sampler(config.sampler, list(data.labels), experiment.seed, find)
     torch.manual_seed(experiment.seed)  # a loss with parameters starts alike whether training was resumed or not
     spec = LossSpec(num_pids=max(data.labels) + 1, embedding_dim=model.matcher.info.embedding_dim)
     return Stage(
-        task=BlockTask(model, build_loss(config.loss, spec).to(model.device)),
-        sampler=build_sampler(config.sampler, list(data.labels), experiment.seed),
+        task=_task(config, model, build_loss(config.loss, spec).to(model.device), sampler.layout),
+        sampler=sampler,
         transform=TrainTransform(config.augment, experiment.image_size),
         optimizer=config.optimizer,
         schedule=build_schedule(config.schedule, config.epochs),
         precision=config.precision,
         backbone_mode=config.backbone_mode,
         frozen=config.frozen,
+    )
+
+
+def _neighbours(run: RunFolder, first: FirstStageConfig, data: TrainingSet, session: Session, k: int) -> Neighbours:
+    how = Extraction(num_workers=session.num_workers)
+    proposer = first_stage_model(first, session.device)
+    return nearest_others(proposer, data.records, k, how, folder=run.path, progress=session.progress)
+
+
+def _task(config: StageConfig, model: Model, loss: Loss | PairLoss, layout: Layout) -> BlockTask | PairsTask:
+    if config.task == "pairs" and isinstance(loss, PairLoss):
+        return PairsTask(model, loss, layout, config.max_pairs)
+    if config.task == "block" and isinstance(loss, Loss) and layout == "any":
+        return BlockTask(model, loss)
+    raise ConfigError(
+        f'[stage]: wanted task = "pairs" with a loss on pairs such as pair_bce, or "block" with a loss on all pairs '
+        f"and a sampler of identities, found {config.task} with {config.loss['name']} and {config.sampler['name']}."
     )

@@ -42,6 +42,10 @@ class ImageRecord:
     source: str = ""
 
 
+FeatureMaps = Mapping[int, Tensor]
+"""Stride -> feature map, [B, C, H, W]."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
     """What a matcher will be given: ``image_size`` (height, width) in pixels and, per stride, a map's (C, H, W)."""

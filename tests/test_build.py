@@ -21,7 +21,7 @@ RESNET = {"name": "resnet", "depth": 18, "cut": "layer2"}
 
 def test_names_are_the_files():
     assert {"pairwise", "triplet", "identity_triplet"} <= set(component_names("loss"))
-    assert component_names("sampler") == ["graph", "pk"]
+    assert component_names("sampler") == ["graph", "pk", "triplets"]
     assert not any(name.startswith("_") for name in component_names("dataset"))
 
 

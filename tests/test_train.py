@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from reid.engine import trainer
+from reid.engine import trainer, training_set
 from reid.engine.checkpoint import latest, load_checkpoint, saved_epochs
 from reid.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from reid.train import fresh_model, load_model, train
@@ -278,12 +278,12 @@ def test_a_run_without_a_checkpoint_cannot_be_loaded(tiny, new_run):
 
 def test_every_epoch_is_augmented_anew_over_all_stages(tiny, new_run, session, monkeypatch):
     epochs = []
-    load = trainer.train_batches
+    load = training_set.train_batches
 
     def watched(*arguments, epoch, **options):
         epochs.append(epoch)
         return load(*arguments, epoch=epoch, **options)
 
-    monkeypatch.setattr(trainer, "train_batches", watched)
+    monkeypatch.setattr(training_set, "train_batches", watched)
     train(new_run(two_stages(tiny)), session)
     assert epochs == [0, 1, 2, 3]

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from reid.data._random import generator
 from reid.data.transforms import TestTransform, TrainTransform
 from reid.errors import ImageError, WorkerError
-from reid.types import ImageRecord
+from reid.types import FeatureMaps, ImageRecord
 
 _Keys = list[tuple[int, int]]
 _MAX_WORKERS = 8  # about 2,400 augmented images a second at 384 x 128: more than one GPU trains on
@@ -39,15 +39,15 @@ _WORKER_ENDED = (
 
 @dataclass(frozen=True, slots=True)
 class TrainBatch:
-    """Augmented images and their classes.
+    """What a training step begins with: images or, where the backbone is frozen, its maps of them; and classes.
 
     Attributes:
-        image_BCHW: RGB, [B, 3, H, W], uint8.
+        inputs: augmented images, RGB, [B, 3, H, W], uint8; or stride -> feature map, [B, C, H, W].
         label_B: classes, [B], int64.
         read_s: seconds that one process took to read and augment them.
     """
 
-    image_BCHW: Tensor
+    inputs: Tensor | FeatureMaps
     label_B: Tensor
     read_s: float
 

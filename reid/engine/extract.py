@@ -60,7 +60,7 @@ def encoder(model: Model, how: Extraction) -> Callable[[Tensor], ImageState]:
     if how.precision != "float32" and model.backbone is not None:
         blank = torch.zeros(1, 3, *model.image_size, device=model.device)
         fast = Model(folded(model.backbone, blank), model.matcher, model.image_size)
-    size = how.batch_size if model.device.type != "cpu" else max(1, _CPU_PIXELS // math.prod(model.image_size))
+    size = images_together(model, how.batch_size)
 
     @torch.no_grad()
     def encode(image_BCHW: Tensor) -> ImageState:
@@ -72,3 +72,8 @@ def encoder(model: Model, how: Extraction) -> Callable[[Tensor], ImageState]:
         return ImageState.cat(states)
 
     return encode
+
+
+def images_together(model: Model, batch_size: int) -> int:
+    """How many images of a batch should go through the backbone at once, where no gradient is wanted."""
+    return batch_size if model.device.type != "cpu" else max(1, _CPU_PIXELS // math.prod(model.image_size))

@@ -14,7 +14,7 @@ from reid.data.loader import read_image
 from reid.data.transforms import TestTransform
 from reid.errors import ShapeError
 from reid.matchers._base import Matcher
-from reid.types import ImageState
+from reid.types import FeatureMaps, ImageState
 
 ENCODE_BATCH = 64  # images an encode() call sends through the backbone at once
 
@@ -41,15 +41,33 @@ class Model(nn.Module):
         parameter = next(self.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
-    def forward(self, image_BCHW: Tensor) -> ImageState:
+    def forward(self, inputs: Tensor | FeatureMaps) -> ImageState:
         """Compute the states of a batch, with gradients.
 
         Args:
-            image_BCHW: RGB, [B, 3, H, W] of ``image_size``; uint8 in 0..255 or float in [0, 1], any device.
+            inputs: RGB images, [B, 3, H, W] of ``image_size``; uint8 in 0..255 or float in [0, 1], any device. Or
+                what :meth:`feature_maps` made of them.
 
         Raises:
             ShapeError: the images have another shape.
         """
+        return self.states_and_maps(inputs)[0]
+
+    def states_and_maps(self, inputs: Tensor | FeatureMaps) -> tuple[ImageState, FeatureMaps]:
+        """As :meth:`forward`, and the backbone's maps the states were made of."""
+        if isinstance(inputs, Tensor):
+            image_BCHW, maps = self._pixels(inputs), self.feature_maps(inputs)
+        else:
+            maps = {stride: map_BCHW.to(self.device).float() for stride, map_BCHW in inputs.items()}
+            image_BCHW = torch.empty(len(next(iter(maps.values()))), 3, 0, 0, device=self.device)
+        return self.matcher.encode(image_BCHW, maps), maps
+
+    def feature_maps(self, image_BCHW: Tensor) -> FeatureMaps:
+        """The backbone's maps of images as :meth:`forward` takes them; none where there is no backbone."""
+        maps: FeatureMaps = {} if self.backbone is None else self.backbone(self._pixels(image_BCHW))
+        return maps
+
+    def _pixels(self, image_BCHW: Tensor) -> Tensor:
         if image_BCHW.shape[1:] != (3, *self.image_size):
             raise ShapeError(
                 f"model: wanted images [B, 3, {self.image_size[0]}, {self.image_size[1]}], found "
@@ -58,9 +76,7 @@ class Model(nn.Module):
         image_BCHW = image_BCHW.to(self.device, non_blocking=True)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 255
-        image_BCHW = image_BCHW.contiguous(memory_format=torch.channels_last)
-        maps = {} if self.backbone is None else self.backbone(image_BCHW)
-        return self.matcher.encode(image_BCHW, maps)
+        return image_BCHW.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode(self, images: Tensor | Path | str | Image.Image | Sequence[Path | str | Image.Image]) -> ImageState:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from reid.data.loader import TrainBatch, train_batches
+from reid.data.loader import TrainBatch
 from reid.data.samplers._base import Sampler
 from reid.data.transforms import TrainTransform
 from reid.engine.checkpoint import Checkpoint, epoch_folder, keep_latest, load_into, save_checkpoint
@@ -31,10 +31,11 @@ from reid.engine.precision import Precision, autocast, check_precision, dtype_of
 from reid.engine.schedule import Schedule
 from reid.engine.tally import Clock, Tally
 from reid.engine.tasks.block import BlockTask
+from reid.engine.tasks.pairs import PairsTask
+from reid.engine.training_set import Epoch, TrainingSet
 from reid.errors import TrainingError
 from reid.kernels.simmax import describe
 from reid.progress import Bar, Progress
-from reid.types import ImageRecord
 
 LOG_EVERY = 10  # steps between two lines of the log
 _STARVED = 0.2  # share of time waiting for images from which on the user is told
@@ -55,7 +56,7 @@ class Stage:
         frozen: roles of parameters (backbone, encoder, decoder) that stay as they are.
     """
 
-    task: BlockTask
+    task: BlockTask | PairsTask
     sampler: Sampler
     transform: TrainTransform
     optimizer: OptimizerConfig
@@ -63,14 +64,6 @@ class Stage:
     precision: Precision = "float32"
     backbone_mode: Literal["eval", "train"] = "eval"
     frozen: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Training images with their classes, 0 .. C - 1."""
-
-    records: Sequence[ImageRecord]
-    labels: Sequence[int]
 
 
 class Trainer:
@@ -152,15 +145,7 @@ class Trainer:
         clock.seconds += time.perf_counter() - sampling_since
         tally = Tally(num_workers=self._num_workers)
         self._set_mode()
-        loader = train_batches(
-            self._data.records,
-            self._data.labels,
-            batches,
-            stage.transform,
-            seed=self._seed,
-            epoch=clock.epoch,
-            num_workers=self._num_workers,
-        )
+        loader = self._data.load(batches, stage.transform, Epoch(self._seed, clock.epoch, self._num_workers))
         waiting_since = time.perf_counter()
         for step, batch in enumerate(loader):
             wait_s = time.perf_counter() - waiting_since
@@ -181,7 +166,7 @@ class Trainer:
         stage = self._stage
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self._model.device, stage.precision):
-            value = stage.task(batch.image_BCHW, batch.label_B)
+            value = stage.task(batch.inputs, batch.label_B)
         if value.loss is None:
             return None, value.accuracy
         self._scaler.scale(value.loss).backward()

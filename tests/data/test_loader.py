@@ -50,7 +50,7 @@ def epoch_of(records, *, seed=7, epoch=2, num_workers=0, batches=BATCHES):
 
 
 def pixels(batches):
-    return torch.cat([batch.image_BCHW for batch in batches])
+    return torch.cat([batch.inputs for batch in batches])
 
 
 def jpeg():
@@ -63,8 +63,8 @@ def test_train_batches_hold_what_was_asked_for(records):
     batches = epoch_of(records)
     assert [batch.label_B.tolist() for batch in batches] == [[0, 0, 1, 1], [0, 0, 3, 3], [2, 0, 1, 3]]
     for batch in batches:
-        assert batch.image_BCHW.shape == (4, 3, *SIZE)
-        assert (batch.image_BCHW.dtype, batch.label_B.dtype) == (torch.uint8, torch.int64)
+        assert batch.inputs.shape == (4, 3, *SIZE)
+        assert (batch.inputs.dtype, batch.label_B.dtype) == (torch.uint8, torch.int64)
 
 
 def test_train_batches_without_augmentation_are_the_images_in_order(records):
@@ -73,7 +73,7 @@ def test_train_batches_without_augmentation_are_the_images_in_order(records):
     )
     batches = train_batches(records, LABELS, BATCHES, TrainTransform(off, SIZE), seed=0, epoch=0, num_workers=0)
     for batch, indices in zip(batches, BATCHES, strict=True):
-        for image, index in zip(batch.image_BCHW, indices, strict=True):
+        for image, index in zip(batch.inputs, indices, strict=True):
             wanted = Image.open(records[index].path).resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC)
             assert np.array_equal(image.permute(1, 2, 0), np.array(wanted))
 

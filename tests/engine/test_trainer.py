@@ -10,13 +10,15 @@ from reid.build import build_loss, build_sampler
 from reid.data.loader import train_batches
 from reid.data.transforms import AugmentConfig, TrainTransform
 from reid.engine import trainer as module
+from reid.engine import training_set
 from reid.engine.checkpoint import latest, load_checkpoint
 from reid.engine.log import TrainingLog
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.schedule import ConstantConfig, StepConfig, build_schedule
 from reid.engine.tally import Clock
 from reid.engine.tasks.block import BlockTask
-from reid.engine.trainer import Stage, Trainer, TrainingSet
+from reid.engine.trainer import Stage, Trainer
+from reid.engine.training_set import TrainingSet
 from reid.errors import CheckpointError, StorageError
 from reid.experiment import resolve
 from reid.losses._base import LossSpec
@@ -108,7 +110,7 @@ def test_a_model_that_waits_for_images_is_told_of_once(make, monkeypatch):
 
     progress = Recording()
     monkeypatch.setattr(module, "_STARVED", -1.0)
-    monkeypatch.setattr(module, "train_batches", slow_batches)
+    monkeypatch.setattr(training_set, "train_batches", slow_batches)
     make(progress=progress)[0].fit()
     _, message = progress.said
     assert re.fullmatch(

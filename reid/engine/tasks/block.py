@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from reid.engine.model import Model
 from reid.losses._base import Loss, LossValue
+from reid.types import FeatureMaps
 
 
 class BlockTask(nn.Module):
@@ -16,14 +17,14 @@ class BlockTask(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, image_BCHW: Tensor, label_B: Tensor) -> LossValue:
+    def forward(self, inputs: Tensor | FeatureMaps, label_B: Tensor) -> LossValue:
         """Loss of a batch.
 
         Args:
-            image_BCHW: as :meth:`reid.engine.model.Model.forward` takes it.
+            inputs: as :meth:`reid.engine.model.Model.forward` takes it.
             label_B: identity of each image, [B], int64, from 0.
         """
-        state = self.model(image_BCHW)
+        state = self.model(inputs)
         score_BB = self.model.matcher.score(state, state)
         value: LossValue = self.loss(state, score_BB.float(), label_B.to(score_BB.device))
         return value
