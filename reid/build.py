@@ -17,13 +17,14 @@ from reid.data.samplers._base import MiningSampler, Neighbours, Sampler
 from reid.datasets._base import Dataset
 from reid.engine.model import Model
 from reid.errors import ConfigError
-from reid.losses._base import Loss, LossSpec, PairLoss
+from reid.losses._base import AuxiliaryLoss, Loss, LossSpec, PairLoss
 from reid.matchers._base import Matcher
 from reid.progress import Progress
 from reid.protocols._base import Protocol
+from reid.reranking._base import Reranker
 from reid.types import FeatureSpec
 
-Kind = Literal["dataset", "backbone", "matcher", "loss", "sampler", "protocol"]
+Kind = Literal["dataset", "backbone", "matcher", "loss", "sampler", "reranker", "protocol"]
 Table = Mapping[str, Any]
 
 _FOLDERS: Mapping[Kind, str] = {
@@ -32,6 +33,7 @@ _FOLDERS: Mapping[Kind, str] = {
     "matcher": "reid.matchers",
     "loss": "reid.losses",
     "sampler": "reid.data.samplers",
+    "reranker": "reid.reranking",
     "protocol": "reid.protocols",
 }
 
@@ -117,10 +119,16 @@ def build_sampler(
     return sampler
 
 
-def build_loss(table: Table, spec: LossSpec) -> Loss | PairLoss:
-    """The loss of a ``[stage.loss]`` table."""
-    loss: Loss | PairLoss = _build("loss", table, spec)
+def build_loss(table: Table, spec: LossSpec) -> Loss | PairLoss | AuxiliaryLoss:
+    """The loss of a ``[stage.loss]`` or ``[stage.auxiliary]`` table."""
+    loss: Loss | PairLoss | AuxiliaryLoss = _build("loss", table, spec)
     return loss
+
+
+def build_reranker(table: Table) -> Reranker:
+    """One of the tables of ``evaluation.rerank``."""
+    reranker: Reranker = _build("reranker", table)
+    return reranker
 
 
 def build_model(

@@ -16,12 +16,13 @@ from reid.cli_data import data_app
 from reid.cli_options import DATA_ROOT, DataRoot, Device, Workers, open_session, set_option
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
-from reid.evaluate import evaluate, finished
-from reid.evaluation.results import read_results, write_results
-from reid.experiment import Experiment, on_transfer, read_experiment
+from reid.evaluate import Pipeline, evaluate, finished
+from reid.evaluation.results import RunResult, read_results, write_results
+from reid.experiment import Experiment, Fusion, on_transfer, read_experiment
 from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
 from reid.report.margins import margins
+from reid.report.stages import stages_table
 from reid.report.summary import summary
 from reid.report.table import read_published, table
 from reid.runs import CHECKOUT, RunFolder, create_run, discard_unbegun, free_run_path, resume_run
@@ -57,6 +58,18 @@ OutFile = Annotated[
         metavar="FILE",
         help="New results file; pictures go into a folder of its name. Default: RUN/results.json, with --set the next "
         "free RUN/results_2.json.",
+    ),
+]
+Rerank = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN2", help="Let the matcher of this run put the first places in order: any run will do."),
+]
+TopK = Annotated[int, typer.Option(min=1, help="Gallery images a query that --rerank puts in order.")]
+FusionOption = Annotated[
+    Fusion,
+    typer.Option(
+        help="With --rerank: its scores alone, or a mean with the first stage's, weighted by what is best on "
+        "identities held out of both trainings (validation_pids)."
     ),
 ]
 Resume = Annotated[
@@ -127,24 +140,30 @@ def train_command(
 
 
 @app.command("evaluate")
-def evaluate_command(
+def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
     run_path: RunPath,
     data: DataRoot = DATA_ROOT,
     out: OutFile = None,
     assignments: EvaluationKeys = None,
     device: Device = "",
     workers: Workers = None,
+    rerank: Rerank = None,
+    top_k: TopK = 100,
+    fusion: FusionOption = "replace",
 ) -> None:
     """Test the model of a run on its targets; results and pictures are written anew.
 
-    With --set other targets or rules can be tried; the run's own results stay as they are.
+    With --set other targets or rules can be tried, with --rerank a second stage; the run's own results stay as they
+    are.
     """
     folder = RunFolder(run_path)
-    file = _results_file(folder, assignments, out)
+    pipeline = None if rerank is None else Pipeline(folder, RunFolder(rerank), top_k, fusion)
+    file = _results_file(folder, out, apart=bool(assignments) or pipeline is not None)
     session = open_session(data, device, workers)
-    result, tests = evaluate(folder, session, assignments=assignments or (), file=file)
+    result, tests = evaluate(folder, session, assignments=assignments or (), file=file, pipeline=pipeline)
     draw_pictures(folder, result, tests, folder.figures if file == folder.results else file.with_suffix(""))
     typer.echo("\n" + table([result], read_published(PUBLISHED)) + f"\n\nresults: {file}")
+    _tell_of_stages([result])
 
 
 @app.command("convert")
@@ -241,9 +260,9 @@ def _opened(
         raise
 
 
-def _results_file(run: RunFolder, assignments: Sequence[str] | None, out: Path | None) -> Path:
+def _results_file(run: RunFolder, out: Path | None, *, apart: bool) -> Path:
     if out is None:
-        return run.free_results() if assignments else run.results
+        return run.free_results() if apart else run.results
     if out.suffix != ".json" or out.exists():
         raise ConfigError(f"--out {out}: wanted a new file named .json, found another name or an existing file.")
     return out
@@ -252,5 +271,12 @@ def _results_file(run: RunFolder, assignments: Sequence[str] | None, out: Path |
 def _compare(runs: Iterable[Path]) -> None:
     results = [read_results(path) for path in runs]
     typer.echo(table(results, read_published(PUBLISHED)))
+    _tell_of_stages(results)
     if len(results) > 1:
         typer.echo("\n" + margins(results))
+
+
+def _tell_of_stages(results: Sequence[RunResult]) -> None:
+    told = stages_table(results)
+    if told is not None:
+        typer.echo("\n" + told)

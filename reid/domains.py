@@ -97,6 +97,23 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
 
 
+def shared_validation(one: Domains, other: Domains) -> Target:
+    """The validation split of either that the other was not trained on.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for mine, theirs in ((one, other), (other, one)):
+        trained = {(record.source, record.pid) for record in theirs.train}
+        for target in mine.targets:
+            if target.label == VALIDATION and not any((r.source, r.pid) in trained for r in target.query):
+                return target
+    raise ConfigError(
+        "fusion lerp: wanted identities that neither stage was trained on, to choose the weight with, found none. "
+        'Train both with the same sources, seed and validation_pids, or use fusion "replace".'
+    )
+
+
 def _open(table: Table, session: Session) -> DataSet:
     dataset = build_dataset(table, session.data_root, session.progress)
     data = dataset.load(session.data_root)

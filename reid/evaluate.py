@@ -2,86 +2,74 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from reid.domains import Domains, Target, open_domains
+from reid.build import build_reranker
+from reid.domains import Domains, Target, open_domains, shared_validation
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
-from reid.engine.extract import Extraction
 from reid.engine.model import Model
-from reid.engine.retrieve import Shortcuts, retrieve, scoring_way, state_precision
+from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
+from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
-from reid.evaluation.agreement import RankAgreement
-from reid.evaluation.labels import Labels
-from reid.evaluation.metrics import retrieval_metrics
-from reid.evaluation.ranking import Ranking, rank_matches
-from reid.evaluation.results import (
-    Measured,
-    RunResult,
-    Stamp,
-    TargetResult,
-    Training,
-    read_results,
-    target_result,
-    write_results,
-)
-from reid.evaluation.scoring import GalleryScores, Scoring
-from reid.experiment import EvaluationConfig, Experiment, Table, recipe
+from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
+from reid.experiment import Experiment, Fusion, Table, recipe
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
+from reid.trial import How, Test, best_weight, try_one_stage, try_reranked, try_two_stages
 
 _SAID_APART = ("name", "weights", "normalization")
 
 
-@dataclass(frozen=True, eq=False)
-class Test:
-    """One tested target, with what pictures of it need."""
+@dataclass(frozen=True)
+class Pipeline:
+    """Two runs one behind the other: ``first`` proposes ``top_k`` images a query, ``second`` puts them in order."""
 
-    target: Target
-    scores: GalleryScores
-    ranking: Ranking
-    result: TargetResult
+    first: RunFolder
+    second: RunFolder
+    top_k: int
+    fusion: Fusion
 
 
 def evaluate(
-    run: RunFolder, session: Session, *, assignments: Sequence[str] = (), file: Path | None = None
+    run: RunFolder,
+    session: Session,
+    *,
+    assignments: Sequence[str] = (),
+    file: Path | None = None,
+    pipeline: Pipeline | None = None,
 ) -> tuple[RunResult, list[Test]]:
     """Test the last checkpoint of ``run`` and write down what came out.
 
     Args:
-        run: the run.
+        run: the run; its targets are tested.
         session: where and with what.
         assignments: other targets or rules of evaluation, such as ``evaluation.camera_rule=false``.
-        file: where the result goes; None: the run's ``results.json``, with ``assignments`` a new file beside it.
+        file: where the result goes; None: the run's ``results.json``, with ``assignments`` or a ``pipeline`` a new file
+            beside it.
+        pipeline: two stages to test instead; None: the run's own, if it names a first stage.
 
     Raises:
-        ReidError: the run has no checkpoint, a target is missing, or it was trained on.
+        ReidError: a run has no checkpoint, a target is missing, or it was trained on.
     """
     experiment = run.experiment(assignments)
-    file = file or (run.free_results() if assignments else run.results)
+    file = file or (run.free_results() if assignments or pipeline else run.results)
     domains = open_domains(experiment, session)
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
-    model = load_model(run, session.device)
-    options = experiment.evaluation
-    way = scoring_way(model, options.state_precision, _shortcuts(options))
-    if way is not None:
-        session.progress.say(f"pair scores: {way}")
-    tests: list[Test] = []
-    for target in domains.targets:
-        held = sum(test.scores.in_memory for test in tests)
-        scoring = Scoring(max_memory=int(options.memory_gib * 2**30), scores_held=held)
-        tests.append(_test(model, target, options, scoring, run.path / "scores", session))
+    how = How(experiment.evaluation, session, run.path / "scores")
+    pipeline = pipeline or _own_pipeline(run, experiment)
+    if pipeline is None:
+        stamp, tests = _test_one_stage(run, experiment, domains, how)
+    else:
+        stamp, tests = _test_pipeline(pipeline, run, experiment, domains, how)
     result = RunResult(
-        title=experiment.title,
-        stamp=_stamp(experiment, domains, model, way),
+        title=experiment.title if pipeline is None else _title(pipeline),
+        stamp=stamp,
         targets=tuple(test.result for test in tests),
-        training=_training(run, experiment),
+        training=_training(run, experiment) if pipeline is None else _last_training(pipeline),
         machine=machine(),
     )
     write_results(file, result)
@@ -103,58 +91,73 @@ def finished(run: RunFolder) -> bool:
     return read_results(run.results).training == _training(run, experiment)
 
 
-def _test(
-    model: Model, target: Target, options: EvaluationConfig, scoring: Scoring, scores: Path, session: Session
-) -> Test:
-    say = session.progress.say
-    say(f"{target.label}: {len(target.query):,} queries, {len(target.gallery):,} gallery images")
-    if session.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(session.device)
-    found = retrieve(
-        model,
-        target.query,
-        target.gallery,
-        Extraction(options.batch_size, session.num_workers, options.precision, options.state_precision),
-        scoring=scoring,
-        shortcuts=_shortcuts(options),
-        out=scores / f"{target.file_name}.npy",
-        progress=session.progress,
-    )
-    if found.agreement is not None:
-        say(_agreement(target.label, options, found.agreement))
-    started = time.perf_counter()
-    query_labels, gallery_labels = Labels.of(target.query), Labels.of(target.gallery)
-    ranking = rank_matches(found.scores.score_QG, query_labels, gallery_labels, camera_rule=options.camera_rule)
-    metrics = retrieval_metrics(ranking)
-    measured = Measured(
-        query_s=found.query_s,
-        rank_s=time.perf_counter() - started,
-        agreement=found.agreement,
-        peak_memory_mib=_peak_memory_mib(session.device),
-    )
-    result = target_result(target.label, ranking, metrics, found.scores, measured, counts_checked=target.counts_checked)
-    return Test(target, found.scores, ranking, result)
+def _test_one_stage(run: RunFolder, experiment: Experiment, domains: Domains, how: How) -> tuple[Stamp, list[Test]]:
+    model = load_model(run, how.session.device)
+    way = scoring_way(model, how.options.state_precision, how.shortcuts)
+    if way is not None:
+        how.session.progress.say(f"pair scores: {way}")
+    stamp = _stamp(experiment, [domains] if experiment.stage else [], model, way)
+    tables = experiment.evaluation.rerank
+    if not tables:
+        return stamp, _each(domains.targets, how, partial(try_one_stage, model))
+    rerankers = [build_reranker(table) for table in tables]
+    stamp = stamp.model_copy(update={"rerankers": tuple(map(_describe, tables))})
+    return stamp, _each(domains.targets, how, partial(try_reranked, model, rerankers))
 
 
-def _shortcuts(options: EvaluationConfig) -> Shortcuts:
-    return Shortcuts(options.key_rank, options.int8_products)
+def _test_pipeline(
+    pipeline: Pipeline, run: RunFolder, experiment: Experiment, domains: Domains, how: How
+) -> tuple[Stamp, list[Test]]:
+    if experiment.evaluation.rerank:
+        raise ConfigError(
+            "evaluation.rerank: wanted no classical re-ranking beside a second stage. Take one of them out."
+        )
+    other = pipeline.second if run == pipeline.first else pipeline.first
+    others = other.experiment()
+    # the targets must be new to the other run as well
+    other_domains = open_domains(others.model_copy(update={"target": experiment.target}), how.session)
+    device = how.session.device
+    stages = TwoStages(load_model(pipeline.first, device), load_model(pipeline.second, device), pipeline.top_k)
+    weight = None
+    if pipeline.fusion == "lerp":
+        weight = best_weight(stages, shared_validation(domains, other_domains), how)
+    tests = _each(domains.targets, how, partial(try_two_stages, stages, fusion=pipeline.fusion, weight=weight))
+    first, second = (experiment, others) if run == pipeline.first else (others, experiment)
+    second = second.model_copy(update={"evaluation": experiment.evaluation})
+    trained = [opened for opened, of in ((domains, experiment), (other_domains, others)) if of.stage]
+    way = scoring_way(stages.second, how.options.state_precision, Shortcuts())
+    stamp = _stamp(second, trained, stages.second, way)
+    proposed = f"{_describe(first.matcher)}, top {pipeline.top_k}, {pipeline.fusion}"
+    return stamp.model_copy(update={"first_stage": proposed}), tests
 
 
-def _agreement(label: str, options: EvaluationConfig, found: RankAgreement) -> str:
-    kept = round(found.same_best * found.num_query)
-    cut = f", keys cut to rank {options.key_rank}" if options.key_rank else ""
-    cut += ", int8 products" if options.int8_products else ""
-    return (
-        f"{label}: with states in {options.state_precision}{cut} a sample ranks as with exact scores by Spearman "
-        f"{found.spearman:.5f}, {kept} of {found.num_query} queries keep their best match"
-    )
+def _each(targets: Sequence[Target], how: How, test: Callable[[Target, How], Test]) -> list[Test]:
+    tests: list[Test] = []
+    for target in targets:
+        tests.append(test(target, replace(how, held=sum(done.scores.in_memory for done in tests))))
+    return tests
 
 
-def _stamp(experiment: Experiment, domains: Domains, model: Model, way: str | None) -> Stamp:
+def _own_pipeline(run: RunFolder, experiment: Experiment) -> Pipeline | None:
+    first = experiment.first_stage
+    return None if first is None else Pipeline(RunFolder(Path(first.run)), run, first.top_k, first.fusion)
+
+
+def _title(pipeline: Pipeline) -> str:
+    first, second = pipeline.first.experiment(), pipeline.second.experiment()
+    return second.title if second.first_stage is not None else f"{second.title}, after {first.title}"
+
+
+def _last_training(pipeline: Pipeline) -> Training | None:
+    return _training(pipeline.second, pipeline.second.experiment())
+
+
+def _stamp(experiment: Experiment, trained: Sequence[Domains], model: Model, way: str | None) -> Stamp:
+    """Of ``model``, by its experiment, and of all sources that it and what is before it were trained on."""
     backbone = experiment.backbone
     return Stamp(
-        sources=domains.sources if experiment.stage else (),
-        sources_counts_checked=domains.sources_counts_checked,
+        sources=tuple(dict.fromkeys(source for domains in trained for source in domains.sources)),
+        sources_counts_checked=all(domains.sources_counts_checked for domains in trained),
         ap_rule=experiment.evaluation.ap_rule,
         recipe=recipe(experiment),
         seed=experiment.seed,
@@ -190,14 +193,3 @@ def _training(run: RunFolder, experiment: Experiment) -> Training | None:
         return None
     clock = load_facts(latest(run.checkpoints))["clock"]
     return Training(epochs=clock["epoch"], steps=clock["step"], images_seen=clock["images"], seconds=clock["seconds"])
-
-
-def _peak_memory_mib(device: torch.device) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource  # noqa: PLC0415 - Windows has none
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

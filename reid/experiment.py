@@ -32,6 +32,7 @@ class StageConfig(Config):
     epochs: PositiveInt
     sampler: Table
     loss: Table
+    auxiliary: Table | None = None  # a loss beside that on pairs: of the attention that chooses local features
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = StepConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -74,6 +75,7 @@ class EvaluationConfig(Config):
     )
     batch_size: PositiveInt = 64  # images a batch
     camera_rule: bool = True  # leave out gallery images of the query's identity and camera
+    rerank: tuple[Table, ...] = ()  # classical re-rankers, one behind another, such as [{ name = "k_reciprocal" }]
     ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'
 
 
@@ -122,11 +124,12 @@ def resolve(table: Table, where: str) -> Experiment:
             update={
                 "sampler": filled("sampler", stage.sampler, "stage.sampler"),
                 "loss": filled("loss", stage.loss, "stage.loss"),
+                "auxiliary": stage.auxiliary and filled("loss", stage.auxiliary, "stage.auxiliary"),
             }
         )
         for stage in experiment.stage
     ]
-    backbone = experiment.backbone
+    backbone, rerank = experiment.backbone, experiment.evaluation.rerank
     return experiment.model_copy(
         update={
             "source": tuple(filled("dataset", entry, "source") for entry in experiment.source),
@@ -134,6 +137,9 @@ def resolve(table: Table, where: str) -> Experiment:
             "backbone": None if backbone is None else settled_backbone(filled("backbone", backbone, "backbone")),
             "matcher": filled("matcher", experiment.matcher, "matcher"),
             "stage": tuple(stages),
+            "evaluation": experiment.evaluation.model_copy(
+                update={"rerank": tuple(filled("reranker", entry, "evaluation.rerank") for entry in rerank)}
+            ),
         }
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid.evaluate import Test
 from reid.evaluation.results import RunResult
 from reid.report.charts import draw_cmc, draw_training
 from reid.report.ranklists import draw_rank_lists, pick_queries, rank_lists
 from reid.runs import RunFolder
+from reid.trial import Test
 
 QUERIES_SHOWN = 8  # rows of a sheet of rank lists
 

@@ -35,7 +35,7 @@ from reid.engine.trainer import Stage, Trainer
 from reid.engine.training_set import TrainingSet, cache_maps
 from reid.errors import ConfigError
 from reid.experiment import Experiment, FirstStageConfig, StageConfig
-from reid.losses._base import Loss, LossSpec, PairLoss
+from reid.losses._base import AuxiliaryLoss, Loss, LossSpec, PairLoss
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
 
@@ -152,9 +152,10 @@ def _build_stage(
     find = None if first is None else partial(_neighbours, run, first, data, session)
     sampler = build_sampler(config.sampler, list(data.labels), experiment.seed, find)
     torch.manual_seed(experiment.seed)  # a loss with parameters starts alike whether training was resumed or not
-    spec = LossSpec(num_pids=max(data.labels) + 1, embedding_dim=model.matcher.info.embedding_dim)
+    info = model.matcher.info
+    spec = LossSpec(max(data.labels) + 1, info.embedding_dim, info.attended_dim)
     return Stage(
-        task=_task(config, model, build_loss(config.loss, spec).to(model.device), sampler.layout),
+        task=_task(config, model, spec, sampler.layout).to(model.device),
         sampler=sampler,
         transform=TrainTransform(config.augment, experiment.image_size),
         optimizer=config.optimizer,
@@ -171,10 +172,17 @@ def _neighbours(run: RunFolder, first: FirstStageConfig, data: TrainingSet, sess
     return nearest_others(proposer, data.records, k, how, folder=run.path, progress=session.progress)
 
 
-def _task(config: StageConfig, model: Model, loss: Loss | PairLoss, layout: Layout) -> BlockTask | PairsTask:
-    if config.task == "pairs" and isinstance(loss, PairLoss):
-        return PairsTask(model, loss, layout, config.max_pairs)
-    if config.task == "block" and isinstance(loss, Loss) and layout == "any":
+def _task(config: StageConfig, model: Model, spec: LossSpec, layout: Layout) -> BlockTask | PairsTask:
+    loss = build_loss(config.loss, spec)
+    auxiliary = None if config.auxiliary is None else build_loss(config.auxiliary, spec)
+    if spec.attended_dim is not None and auxiliary is None:
+        raise ConfigError(
+            f"[stage]: wanted a loss for the attention that chooses local features of {type(model.matcher).__name__}, "
+            'found none. Set auxiliary = { name = "attention" }, or num_locals = 0 in [matcher] to keep all of them.'
+        )
+    if config.task == "pairs" and isinstance(loss, PairLoss) and isinstance(auxiliary, AuxiliaryLoss | None):
+        return PairsTask(model, loss, layout, config.max_pairs, auxiliary)
+    if config.task == "block" and isinstance(loss, Loss) and auxiliary is None and layout == "any":
         return BlockTask(model, loss)
     raise ConfigError(
         f'[stage]: wanted task = "pairs" with a loss on pairs such as pair_bce, or "block" with a loss on all pairs '

@@ -334,7 +334,7 @@ def test_what_is_beyond_the_memory_goes_to_files(trained, session, monkeypatch):
 def test_scores_of_all_targets_share_the_memory(tiny, new_run, session, monkeypatch):
     held = []
     monkeypatch.setattr(
-        "reid.evaluate.retrieve",
+        "reid.trial.retrieve",
         lambda *args, **how: held.append(how["scoring"].scores_held) or retrieve.retrieve(*args, **how),
     )
     (market,) = tiny["target"]

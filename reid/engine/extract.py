@@ -50,16 +50,47 @@ def extract(model: Model, records: Sequence[ImageRecord], how: Extraction) -> It
         yield encode(image_BCHW)
 
 
+def extract_both(
+    first: Model, second: Model, records: Sequence[ImageRecord], how: Extraction
+) -> Iterator[tuple[ImageState, ImageState]]:
+    """As :func:`extract`, for two models of one backbone: images are read, and go through it, once.
+
+    Args:
+        first: its backbone is the one that is used.
+        second: its matcher reads the same maps; it looks at no pixels.
+        records: the images.
+        how: how both models' states are computed and kept.
+    """
+    size = images_together(first, how.batch_size)
+    backbone = _fast(first.eval(), how)
+    second.eval()
+    loader = test_batches(records, first.image_size, batch_size=how.batch_size, num_workers=how.num_workers)
+    for image_BCHW in loader:
+        with torch.no_grad(), autocast(first.device, how.precision):
+            parts = [_both(backbone, second, part_bCHW) for part_bCHW in image_BCHW.split(size)]
+        one, two = ([part[side].stored(how.states) for part in parts] for side in (0, 1))
+        yield ImageState.cat(one), ImageState.cat(two)
+
+
+def _both(first: Model, second: Model, image_BCHW: Tensor) -> tuple[ImageState, ImageState]:
+    state, maps = first.states_and_maps(image_BCHW)
+    return state, second(maps)
+
+
+def _fast(model: Model, how: Extraction) -> Model:
+    """The same in fewer operations, where precision allows for it."""
+    if how.precision == "float32" or model.backbone is None:
+        return model
+    blank = torch.zeros(1, 3, *model.image_size, device=model.device)
+    return Model(folded(model.backbone, blank), model.matcher, model.image_size)
+
+
 def encoder(model: Model, how: Extraction) -> Callable[[Tensor], ImageState]:
     """What makes the states of a batch, [B, 3, H, W], uint8 or float in [0, 1]; the model goes into eval mode.
 
     In half precision batch norms become part of the convolutions. In float32 they stay: that changes the last bits.
     """
-    model.eval()
-    fast = model
-    if how.precision != "float32" and model.backbone is not None:
-        blank = torch.zeros(1, 3, *model.image_size, device=model.device)
-        fast = Model(folded(model.backbone, blank), model.matcher, model.image_size)
+    fast = _fast(model.eval(), how)
     size = images_together(model, how.batch_size)
 
     @torch.no_grad()

@@ -15,13 +15,13 @@ from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.metrics import MAX_RANK, RetrievalMetrics
 from reid.evaluation.ranking import Ranking
+from reid.evaluation.reranked import Fraction, Reranked
 from reid.evaluation.scoring import GalleryScores
 from reid.files import write_json
 from reid.types import StatePrecision
 
 SCHEMA_VERSION: Final = 1
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 ApRule = Literal["finite_sum", "trapezoid"]
 
 
@@ -45,6 +45,8 @@ class Stamp(Config):
     backbone: str | None  # None: the matcher looks at pixels
     weights: str | None = None  # what the backbone started from; None: random
     matcher: str  # its name, with its settings in brackets behind it
+    rerankers: tuple[str, ...] = ()  # what changed its scores afterwards, in order
+    first_stage: str | None = None  # what proposed the images that the matcher put in order; None: it saw all
     parameters: NonNegativeInt  # of backbone and matcher
     commit: str | None = None  # of the code; None: not a git checkout
 
@@ -55,8 +57,9 @@ class Stamp(Config):
 
     @property
     def method(self) -> str:
-        """The matcher's name without its settings."""
-        return self.matcher.partition(" (")[0]
+        """The matcher's name without its settings; between a first stage and re-rankers, where there are such."""
+        names = (stage.partition(" (")[0] for stage in (self.first_stage, self.matcher, *self.rerankers) if stage)
+        return " > ".join(names)
 
 
 class Training(Config):
@@ -100,6 +103,7 @@ class TargetResult(Config):
     pairs_per_s: NonNegativeFloat
     agreement: Agreement | None = None  # None: states were kept in float32, or an older version tested
     peak_memory_mib: NonNegativeFloat | None = None  # of this test on a GPU, since the process began on a CPU
+    reranked: Reranked | None = None  # None: one stage
     per_query: tuple[tuple[PositiveInt, ...], ...] | None = None  # ranks of every query's matches
 
     def quoted_map(self, rule: ApRule) -> float:

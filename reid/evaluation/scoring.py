@@ -127,7 +127,7 @@ def score_gallery(
     if not num_query or num_gallery < 1:
         raise ShapeError(f"score_gallery: wanted query and gallery images, found {num_query} and {num_gallery}.")
     size = how.gallery_images(query.nbytes // num_query)
-    score_QG = _allocate((num_query, num_gallery), out, how.score_memory)
+    score_QG = allocate_scores((num_query, num_gallery), out, how.score_memory)
     try:
         score_s, seconds = _fill(score_QG, score, query, _parts(gallery, size), how.query_block, progress or Silent())
     except BaseException:
@@ -203,7 +203,12 @@ def _refuse_not_finite(block_QG: NDArray[np.float32], first_query: int, first_ga
     )
 
 
-def _allocate(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDArray[np.float32]:
+def allocate_scores(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDArray[np.float32]:
+    """Room for scores [Q, G]: in memory, or a memory map of the ``.npy`` file ``out`` where that is too little.
+
+    Raises:
+        StorageError: a file is needed and ``out`` is None, cannot be written or does not fit on the disk.
+    """
     num_bytes = 4 * shape[0] * shape[1]
     need = f"{shape[0]:,} x {shape[1]:,} scores take {num_bytes / 2**20:,.0f} MiB"
     if num_bytes <= max_memory:

@@ -18,10 +18,17 @@ class LossConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class LossSpec:
-    """What a loss may need to know before training: number of identities, channels of the embedding (or None)."""
+    """What a loss may need to know before training.
+
+    Attributes:
+        num_pids: number of identities.
+        embedding_dim: channels of the states' ``embedding``, or None; as in :class:`~reid.matchers._base.MatcherInfo`.
+        attended_dim: channels of the states' ``attended``, or None; likewise.
+    """
 
     num_pids: int
     embedding_dim: int | None
+    attended_dim: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +68,17 @@ class PairLoss(nn.Module, ABC):
         Args:
             outputs: what the matcher found for them.
             match_N: whether both images of a pair show the same person, [N], bool.
+        """
+
+
+class AuxiliaryLoss(nn.Module, ABC):
+    """What trains a part that pairs cannot reach, beside a :class:`PairLoss`; built as ``TheClass(config, spec)``."""
+
+    @abstractmethod
+    def forward(self, state: ImageState, label_B: Tensor) -> LossValue:
+        """Compute the loss of a batch.
+
+        Args:
+            state: the batch's states.
+            label_B: identity of each image, [B], int64, 0 .. num_pids - 1.
         """

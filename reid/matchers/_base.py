@@ -32,6 +32,8 @@ class MatcherInfo:
         strides: strides of the feature maps it reads.
         has_correspondences: whether :meth:`Matcher.correspond` is implemented.
         embedding_dim: channels of the state's ``embedding`` field; None for other kinds.
+        cosine: scores are cosines of the ``embedding``, -1..1.
+        attended_dim: channels of the state's ``attended`` field; None where no attention chooses local features.
     """
 
     kind: Literal["embedding", "all_pairs", "top_k"]
@@ -39,6 +41,8 @@ class MatcherInfo:
     strides: tuple[int, ...]
     has_correspondences: bool = False
     embedding_dim: int | None = None
+    cosine: bool = False
+    attended_dim: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

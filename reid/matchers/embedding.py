@@ -47,7 +47,9 @@ class Embedding(Matcher):
         self.map_shape = map_shape(features, config.stride, config.name)
         channels = self.map_shape[0]
         self.dim = config.neck_dim or channels
-        self.info = MatcherInfo("embedding", symmetric=True, strides=(config.stride,), embedding_dim=self.dim)
+        self.info = MatcherInfo(
+            "embedding", symmetric=True, strides=(config.stride,), embedding_dim=self.dim, cosine=True
+        )
         self.neck_conv = nn.Conv2d(channels, self.dim, 3, padding=1) if config.neck_dim else nn.Identity()
         self.pooling = AveragePooling() if config.pooling == "average" else GemPooling()
         self.bn = nn.BatchNorm1d(self.dim)

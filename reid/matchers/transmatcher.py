@@ -16,13 +16,14 @@ from reid.kernels.simmax import similarity_maps
 from reid.matchers._all_pairs import AllPairsMatcher, best_positions, pair_in_chunks
 from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
-from reid.matchers._matching_decoder import MatchingDecoder
+from reid.matchers._matching_decoder import MatchingDecoder, Pool
+from reid.matchers._tokens import added_embedding
 from reid.nn.attention import EncoderStack, Init
 from reid.types import Correspondences, FeatureSpec, ImageState
 
 
 class Config(MatcherConfig):
-    """Defaults are the published ones."""
+    """Defaults are the published ones; the last four take parts of the method away, or add one, for comparison."""
 
     name: Literal["transmatcher"] = "transmatcher"
     stride: PositiveInt = Field(16, description="of the feature map: ResNet's layer3")
@@ -34,6 +35,16 @@ class Config(MatcherConfig):
         False, description="use the mean of the score embedding and its transpose, so that score(a, b) = score(b, a)"
     )
     init: Init = Field("released", description="'released': layers start as copies of one; 'independent': each its own")
+    pool: Pool = Field(
+        "max",
+        description="what of a position's similarities with the other image goes on: the largest, their mean, or their "
+        "softmax-weighted mean as in attention, with the softmax of similarity / sqrt(dim)",
+    )
+    score_embedding: bool = Field(
+        True, description="weigh each position pair by a learned factor; false: all similarities count alike"
+    )
+    encoder: bool = Field(True, description="false: no self-attention, every decoder layer sees the neck's output")
+    position_embedding: bool = Field(False, description="add a learned vector per position to the neck's output")
 
 
 class TransMatcher(AllPairsMatcher):
@@ -41,7 +52,9 @@ class TransMatcher(AllPairsMatcher):
 
     A 3 x 3 convolution and encoder layers give one level of features per decoder layer. In each, the similarity of
     every position pair is weighted by a learned embedding; the maxima in both directions go through a perceptron.
-    State: ``keys`` [N, L, S, D], projected features of each layer; not normalised.
+    State: ``keys`` [N, L, S, D], projected features of each layer; not normalised. There are correspondences only where
+    maxima decide (``pool``): means have none, and attention is not one. The other forms of ``pool`` are plain PyTorch;
+    ``softmax`` keeps its similarity maps for a block of pairs at a time and takes several times as long as ``max``.
 
     Args:
         config: see :class:`Config`.
@@ -49,6 +62,8 @@ class TransMatcher(AllPairsMatcher):
 
     Source: Liao and Shao, Transformer-Based Deep Image Matching for Generalizable Person Re-identification, NeurIPS
     2021, and its released code, reproduced but for the unused prototype layer. Projections are computed once per image.
+    The switches away from it are ours, after the paper's claims: that maxima serve matching better than softmax
+    attention, that the learned prior helps, and that the encoder needs no position embedding.
     """
 
     def __init__(self, config: Config, features: FeatureSpec) -> None:
@@ -58,23 +73,29 @@ class TransMatcher(AllPairsMatcher):
         self.map_shape = map_shape(features, config.stride, config.name)
         channels, height, width = self.map_shape
         self.field_shape = (config.num_layers, height * width, config.dim)
-        self.info = MatcherInfo("all_pairs", config.symmetric_embed, (config.stride,), has_correspondences=True)
+        symmetric = config.symmetric_embed or not config.score_embedding
+        self.info = MatcherInfo("all_pairs", symmetric, (config.stride,), has_correspondences=config.pool == "max")
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1)
-        self.encoder = EncoderStack(config.num_layers - 1, config.dim, config.feedforward, init=config.init)
+        depth = config.num_layers - 1 if config.encoder else 0
+        self.encoder = EncoderStack(depth, config.dim, config.feedforward, init=config.init)
         self.decoder = MatchingDecoder(
             config.num_layers,
             num_positions=height * width,
             dim=config.dim,
             feedforward=config.decoder_feedforward,
-            symmetric=config.symmetric_embed,
+            embed="none" if not config.score_embedding else "symmetric" if config.symmetric_embed else "free",
+            pool=config.pool,
             init=config.init,
         )
+        self.position = added_embedding(height * width, config.dim) if config.position_embedding else None
 
     def levels(self, maps: Mapping[int, Tensor]) -> list[Tensor]:
-        """Features of each decoder layer, [B, S, D]: the neck's output, then each encoder layer's."""
+        """Features of each decoder layer, [B, S, D]: the neck's output, then each encoder layer's or the same again."""
         map_BCHW = read_map(maps, self.config.stride, self.map_shape, self.config.name)
         neck_BSD = self.neck_conv(map_BCHW).flatten(2).transpose(1, 2)
-        return [neck_BSD, *self.encoder(neck_BSD)]
+        if self.position is not None:
+            neck_BSD = neck_BSD + self.position
+        return [neck_BSD, *self.encoder(neck_BSD)] if self.config.encoder else [neck_BSD] * self.config.num_layers
 
     def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:  # noqa: ARG002
         """See :meth:`Matcher.encode`."""
@@ -89,6 +110,8 @@ class TransMatcher(AllPairsMatcher):
 
     def correspond(self, query: ImageState, gallery: ImageState) -> list[Correspondences]:
         """For each query position the best gallery position by the weighted similarity, added over the layers."""
+        if not self.info.has_correspondences:
+            return list(super().correspond(query, gallery))  # refuses
         query_NLSD, gallery_NLSD = self._keys(query), self._keys(gallery)
         total_NSS = torch.stack(
             [
@@ -111,6 +134,8 @@ class TransMatcher(AllPairsMatcher):
     def parameter_groups(self) -> list[ParameterGroup]:
         """Neck and encoder (released: ``model``), decoder (released: ``criterion``)."""
         encoder = (*self.neck_conv.parameters(), *self.encoder.parameters())
+        if self.position is not None:
+            encoder = (*encoder, self.position)
         return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", tuple(self.decoder.parameters()))]
 
     def score_block(self, query: ImageState, gallery: ImageState) -> Tensor:

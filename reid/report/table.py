@@ -8,7 +8,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from reid.config import Config, parse, read_toml
-from reid.evaluation.results import Fraction, RunResult, TargetResult
+from reid.evaluation.reranked import Fraction
+from reid.evaluation.results import RunResult, TargetResult
 
 HEADERS = ("Train", "Test", "Method", "Rank-1", "mAP", "From", "AP rule", "Protocol", "Seed", "Commit")
 

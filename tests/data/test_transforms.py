@@ -145,6 +145,25 @@ def test_one_white_square_always_lies_inside(seed, share, height, width):
     assert int(white.any(1).sum()) == side
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000))
+def test_one_rectangle_of_the_mean_colour_is_erased(seed):
+    grey = Image.fromarray(np.zeros((128, 64, 3), np.uint8))
+    pixels = augmented(only(erasing=1.0), seed, grey).numpy()
+    rows, columns = np.nonzero(pixels[0])
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    assert (pixels[:, pixels[0] > 0] == np.array([[124], [116], [104]])).all()
+    assert len(rows) == height * width  # a rectangle
+    assert 0.015 < height * width / (128 * 64) < 0.42
+    assert 0.25 < height / width < 4
+
+
+def test_erased_as_often_as_asked():
+    grey = Image.fromarray(np.zeros((128, 64, 3), np.uint8))
+    erased = [augmented(only(erasing=0.3), seed, grey).any().item() for seed in range(400)]
+    assert 0.23 < np.mean(erased) < 0.37
+
+
 def test_same_generator_same_bytes():
     assert torch.equal(augmented(AugmentConfig(), 1), augmented(AugmentConfig(), 1))
     assert not torch.equal(augmented(AugmentConfig(), 1), augmented(AugmentConfig(), 2))

@@ -8,12 +8,13 @@ from reid.backbones.resnet import Config as ResNetConfig
 from reid.backbones.resnet import ResNet
 from reid.errors import ConfigError, ShapeError
 from reid.kernels.simmax import aligned_maxima, similarity_maxima
-from reid.matchers import _all_pairs
+from reid.matchers import _all_pairs, _matching_decoder
 from reid.matchers._convert import load_matcher, split_released
 from reid.matchers.transmatcher import Config, TransMatcher
 from reid.types import FeatureSpec, ImageState
 from tests.reference.golden import Golden, assert_relative, assert_within_spread
 from tests.reference.similarity import transmatcher_score
+from tests.reference.transformers import transmatcher_score as score_of_maps
 
 SPEC = FeatureSpec((96, 32), {16: (8, 6, 2)})
 SMALL = Config(dim=16, num_layers=3, feedforward=24, decoder_feedforward=32)
@@ -313,3 +314,145 @@ def test_more_channels_than_there_are():
     matcher, *_ = low_rank_pair()
     with pytest.raises(ConfigError, match="wanted at most 8, the channels of the keys, found 9"):
         matcher.low_rank(9)
+
+
+VARIANTS = [
+    {"pool": "mean"},
+    {"pool": "softmax"},
+    {"score_embedding": False},
+    {"encoder": False},
+    {"position_embedding": True},
+    {"pool": "mean", "score_embedding": False, "encoder": False, "position_embedding": True},
+    {"pool": "softmax", "score_embedding": False, "num_layers": 1},
+]
+
+
+def variant(options, **size) -> TransMatcher:
+    torch.manual_seed(0)
+    config = SMALL.model_copy(update={"dim": 8, **options, **size})
+    matcher = trained(config).double()
+    with torch.no_grad():  # encoder's norms and biases that are not at their start
+        for parameter in matcher.encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return matcher
+
+
+def maps_of(num: int, seed: int) -> torch.Tensor:
+    return torch.randn(num, 8, 6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def score_maps(matcher: TransMatcher, query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
+    return matcher.score(*(matcher.encode(torch.zeros(1), {16: map_}) for map_ in (query, gallery)))
+
+
+@pytest.mark.parametrize("options", [{}, *VARIANTS], ids=str)
+@pytest.mark.parametrize("training", [False, True])
+def test_variants_equal_the_loops(options, training):
+    matcher = variant(options)
+    query, gallery = maps_of(3, 0), maps_of(4, 1)
+    weights = {name: tensor.numpy().copy() for name, tensor in matcher.state_dict().items()}
+    pool = matcher.config.pool
+    wanted = score_of_maps(query.numpy(), gallery.numpy(), weights, pool=pool, training=training)
+    matcher.train(training)
+    for with_grad in (True, False):  # without, batch norms are folded in eval mode
+        with torch.set_grad_enabled(with_grad):
+            found = score_maps(matcher, query, gallery).detach()
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_variants_score_aligned_pairs_alike(options):
+    matcher = variant(options)
+    query, gallery = (matcher.encode(torch.zeros(1), {16: maps_of(num, num)}) for num in (3, 4))
+    q, g = torch.cartesian_prod(torch.arange(3), torch.arange(4)).unbind(1)
+    wanted = matcher.score(query, gallery)
+    torch.testing.assert_close(matcher.pair(query[q], gallery[g]).logit_N.view(3, 4), wanted)
+
+
+@pytest.mark.parametrize("limit", [1, 2**28])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("with_weight", [False, True])
+@pytest.mark.parametrize("pool", ["mean", "softmax"])
+def test_gradients_of_means(pool, with_weight, aligned, limit, monkeypatch):
+    monkeypatch.setitem(_matching_decoder._MAP_BYTES, "cpu", limit)  # 1: a block for every pair
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 4, 3), (2 if aligned else 3, 4, 3), *([(4, 4)] if with_weight else [])]
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+    def both(query, gallery, weight=None):
+        if pool == "mean":
+            return _matching_decoder.similarity_means(query, gallery, weight, aligned=aligned).both
+        return _matching_decoder.similarity_softmax(query, gallery, weight, scale=0.7, aligned=aligned).both
+
+    assert torch.autograd.gradcheck(both, inputs)
+
+
+def test_softmax_blocks_do_not_change_scores(monkeypatch):
+    matcher = variant({"pool": "softmax"})
+    query, gallery = maps_of(5, 0), maps_of(7, 1)
+    whole = score_maps(matcher, query, gallery).detach()
+    for limit in (1, 6_000, 15_000):  # 1, 5 and 13 pairs of 12 positions
+        monkeypatch.setitem(_matching_decoder._MAP_BYTES, "cpu", limit)
+        torch.testing.assert_close(score_maps(matcher, query, gallery).detach(), whole)
+
+
+def test_a_sharp_softmax_is_the_maximum_and_a_flat_one_the_mean():
+    query, gallery = state(3, 0)["keys"][:, 0], state(4, 1)["keys"][:, 0]
+    weight = torch.rand(12, 12, generator=torch.Generator().manual_seed(2))
+    for scale, wanted in (
+        (1e4, similarity_maxima(query, gallery, weight)),
+        (0.0, _matching_decoder.similarity_means(query, gallery, weight, aligned=False)),
+    ):
+        found = _matching_decoder.similarity_softmax(query, gallery, weight, scale=scale, aligned=False)
+        torch.testing.assert_close(found.both, wanted.both, rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_of_the_variants():
+    def shapes(**options):
+        return {name: w.shape for name, w in TransMatcher(SMALL.model_copy(update=options), SPEC).state_dict().items()}
+
+    released = shapes()
+    assert shapes(pool="mean") == shapes(pool="softmax") == released
+    assert shapes(score_embedding=False) == {n: s for n, s in released.items() if not n.endswith("score_embed")}
+    assert shapes(encoder=False) == {n: s for n, s in released.items() if not n.startswith("encoder.")}
+    assert shapes(position_embedding=True) == {**released, "position": (12, 16)}
+
+
+def test_defaults_draw_the_same_weights_as_without_the_switches():
+    """Parameters that variants share start alike, so that a seed's runs can be compared."""
+    torch.manual_seed(3)
+    plain = TransMatcher(SMALL, SPEC).state_dict()
+    torch.manual_seed(3)
+    with_positions = TransMatcher(SMALL.model_copy(update={"position_embedding": True}), SPEC).state_dict()
+    assert all(torch.equal(plain[name], with_positions[name]) for name in plain)
+
+
+def test_without_score_embedding_the_score_is_symmetric():
+    for pool in ("max", "mean", "softmax"):
+        matcher = variant({"score_embedding": False, "pool": pool})
+        assert matcher.info.symmetric
+        query, gallery = maps_of(3, 0), maps_of(4, 1)
+        torch.testing.assert_close(score_maps(matcher, query, gallery), score_maps(matcher, gallery, query).T)
+
+
+def test_means_have_no_correspondences():
+    for pool in ("mean", "softmax"):
+        matcher = TransMatcher(SMALL.model_copy(update={"pool": pool}), SPEC)
+        assert not matcher.info.has_correspondences
+        with pytest.raises(NotImplementedError):
+            matcher.correspond(state(1, 0), state(1, 1))
+
+
+@torch.no_grad()
+def test_the_softmax_keeps_its_temperature_where_directions_are_cut():
+    _, maps, image = low_rank_pair()
+    config = Config(dim=8, num_layers=1, feedforward=16, decoder_feedforward=16, pool="softmax")
+    matcher = TransMatcher(config, SPEC).eval()
+    layer = matcher.decoder.matching_layers()[0]
+    layer.fc1.weight[:, 4:] = 0
+    layer.fc1.bias.zero_()  # four directions are left
+    keys = matcher.encode(image, maps)
+    cut = matcher.low_rank(4)
+    small = cut.encode(image, maps)
+    wanted = matcher.score(keys, keys)
+    torch.testing.assert_close(cut.score(small, small), wanted, rtol=0, atol=1e-4 * float(wanted.std()))

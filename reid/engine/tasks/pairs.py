@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from reid.data.samplers._base import Layout
 from reid.engine.model import Model
-from reid.losses._base import LossValue, PairLoss
+from reid.losses._base import AuxiliaryLoss, LossValue, PairLoss
 from reid.types import FeatureMaps
 
 
@@ -24,12 +24,16 @@ class PairsTask(nn.Module):
         loss: of the pairs.
         layout: of the batches.
         max_pairs: most pairs a step, unless there are more pairs of one identity.
+        auxiliary: of what the pairs cannot reach, added to their loss; None: there is no such thing.
     """
 
-    def __init__(self, model: Model, loss: PairLoss, layout: Layout, max_pairs: int) -> None:
+    def __init__(
+        self, model: Model, loss: PairLoss, layout: Layout, max_pairs: int, auxiliary: AuxiliaryLoss | None = None
+    ) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss
+        self.loss: nn.Module = loss if auxiliary is None else nn.ModuleDict({"pairs": loss, "auxiliary": auxiliary})
+        self._pair_loss, self._auxiliary = loss, auxiliary
         self._layout = layout
         self._max_pairs = max_pairs
 
@@ -48,8 +52,11 @@ class PairsTask(nn.Module):
             pair_N2 = hardest_pairs(label_B, _descriptor(maps), self._max_pairs)
         query_N, gallery_N = pair_N2.unbind(1)
         outputs = self.model.matcher.pair(state[query_N], state[gallery_N])
-        value: LossValue = self.loss(outputs, label_B[query_N] == label_B[gallery_N])
-        return value
+        value: LossValue = self._pair_loss(outputs, label_B[query_N] == label_B[gallery_N])
+        if self._auxiliary is None or value.loss is None:
+            return value
+        beside: LossValue = self._auxiliary(state, label_B)
+        return LossValue(value.loss if beside.loss is None else value.loss + beside.loss, value.accuracy)
 
 
 def triplet_pairs(num_images: int) -> Tensor:

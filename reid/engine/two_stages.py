@@ -1,0 +1,138 @@
+"""A cheap first stage proposes, a second stage puts the proposals in order: from images to both stages' scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reid.engine.extract import Extraction, extract, extract_both
+from reid.engine.model import Model
+from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
+from reid.evaluation.states import collect_states
+from reid.progress import Progress
+from reid.reranking.topk import Shortlist, propose, rescore
+from reid.types import ImageRecord, ImageState
+
+_STAGES = ("first", "second")
+
+
+@dataclass(frozen=True, slots=True)
+class TwoStages:
+    """The models: ``first`` is compared with the whole gallery, ``second`` with its ``top_k`` best images a query."""
+
+    first: Model
+    second: Model
+    top_k: int
+
+    @property
+    def one_backbone(self) -> bool:
+        """Whether both read the same maps of the same images: their backbones have equal weights."""
+        one, two = self.first.backbone, self.second.backbone
+        if one is None or two is None or one.config != two.config or self.first.image_size != self.second.image_size:
+            return False
+        mine, other = one.state_dict(), two.state_dict()
+        return all(torch.equal(tensor, other[name]) for name, tensor in mine.items())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reordering:
+    """Outcome of :func:`retrieve_in_two`.
+
+    Attributes:
+        scores: the first stage's, of all pairs.
+        shortlist: what it proposes.
+        second_QK: the second stage's scores of that, [Q, K], float32.
+        encode_s: seconds that all images took to become states of both stages.
+        rescore_s: seconds spent in the second stage's scores.
+    """
+
+    scores: GalleryScores
+    shortlist: Shortlist
+    second_QK: NDArray[np.float32]
+    encode_s: float
+    rescore_s: float
+
+
+def retrieve_in_two(
+    stages: TwoStages,
+    query: Sequence[ImageRecord],
+    gallery: Sequence[ImageRecord],
+    how: Extraction,
+    *,
+    scoring: Scoring,
+    out: Path,
+    progress: Progress,
+) -> Reordering:
+    """Score all query images against all gallery images, and the best of them once more.
+
+    Args:
+        stages: the two models; put into eval mode, and left there.
+        query: query images.
+        gallery: gallery images. States of both stages are kept until the end: in memory, or in a file.
+        how: how states are computed and kept.
+        scoring: memory and blocks.
+        out: ``.npy`` file for scores beyond the memory; states go to files beside it if need be.
+        progress: where pairs/s and the time left are shown.
+
+    Raises:
+        ConfigError: the gallery has fewer than ``top_k`` images.
+        ImageError: an image is missing, truncated or no image.
+        ReidError: see :func:`score_gallery`, :func:`collect_states` and :func:`rescore`.
+    """
+    started = time.perf_counter()
+    query_state = _states(stages, query, how, scoring.query_memory // 2, out.with_suffix(".queries"))
+    gallery_state = _states(stages, gallery, how, scoring.query_memory // 2, out.with_suffix(".gallery"))
+    encode_s = time.perf_counter() - started
+    (query_1, query_2), (gallery_1, gallery_2) = _apart(query_state), _apart(gallery_state)
+    scores = score_gallery(
+        stages.first.score,
+        query_1,
+        gallery_1.split(scoring.gallery_block),
+        len(gallery),
+        how=scoring,
+        out=out,
+        progress=progress,
+    )
+    shortlist = propose(scores.score_QG, stages.top_k, gallery)
+    started = time.perf_counter()
+    second_QK = rescore(stages.second.score, query_2, gallery_2, shortlist, progress)
+    return Reordering(scores, shortlist, second_QK, encode_s, time.perf_counter() - started)
+
+
+def _states(
+    stages: TwoStages, records: Sequence[ImageRecord], how: Extraction, max_memory: int, file: Path
+) -> ImageState:
+    if stages.one_backbone:
+        pairs: Iterator[tuple[ImageState, ImageState]] = extract_both(stages.first, stages.second, records, how)
+    else:
+        pairs = zip(extract(stages.first, records, how), extract(stages.second, records, how), strict=True)
+    return collect_states(map(_together, pairs), len(records), max_memory=max_memory, file=file)
+
+
+def _together(states: tuple[ImageState, ImageState]) -> ImageState:
+    named = list(zip(_STAGES, states, strict=True))
+    tensors = {f"{stage}.{name}": tensor for stage, state in named for name, tensor in state.tensors.items()}
+    return ImageState(
+        tensors, {f"{stage}.{name}": kept for stage, state in named for name, kept in state.fields.items()}
+    )
+
+
+def _apart(state: ImageState) -> tuple[ImageState, ImageState]:
+    one, two = (
+        ImageState(
+            {
+                name.removeprefix(f"{stage}."): tensor
+                for name, tensor in state.tensors.items()
+                if name.startswith(stage)
+            },
+            {name.removeprefix(f"{stage}."): kept for name, kept in state.fields.items() if name.startswith(stage)},
+        )
+        for stage in _STAGES
+    )
+    return one, two

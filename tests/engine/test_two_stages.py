@@ -1,0 +1,62 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from reid.build import build_model
+from reid.domains import open_domains
+from reid.engine import two_stages
+from reid.engine.extract import Extraction
+from reid.engine.model import Model
+from reid.engine.two_stages import TwoStages, retrieve_in_two
+from reid.evaluation.scoring import Scoring
+from reid.experiment import resolve
+
+BACKBONE = {"name": "resnet", "depth": 18, "cut": "layer2"}
+SIZE = (64, 32)
+
+
+def model(matcher, seed=0):
+    torch.manual_seed(seed)
+    return build_model(BACKBONE, matcher, SIZE, pretrained=False).eval()
+
+
+FIRST = model({"name": "embedding", "stride": 8})
+SECOND = model({"name": "qaconv", "stride": 8, "dim": 8}, seed=1)
+ON_ITS_MAPS = Model(copy.deepcopy(FIRST.backbone), copy.deepcopy(SECOND.matcher), SIZE)
+
+
+@pytest.mark.parametrize("second", [SECOND, ON_ITS_MAPS], ids=["two backbones", "one backbone"])
+def test_scores_are_those_of_both_models(second, tiny, session, tmp_path):
+    (target,) = open_domains(resolve(tiny, "x"), session).targets
+    how = Extraction(num_workers=0, states="float32")
+    found = retrieve_in_two(
+        TwoStages(FIRST, second, 4),
+        target.query,
+        target.gallery,
+        how,
+        scoring=Scoring(),
+        out=tmp_path / "scores.npy",
+        progress=session.progress,
+    )
+    query, gallery = ([record.path for record in records] for records in (target.query, target.gallery))
+    wanted = FIRST.score(FIRST.encode(query), FIRST.encode(gallery)).numpy()
+    np.testing.assert_allclose(found.scores.score_QG, wanted, atol=1e-5)
+    idx = found.shortlist.gallery_idx_QK
+    np.testing.assert_array_equal(idx, np.argsort(-found.scores.score_QG, axis=1, kind="stable")[:, :4])
+    wanted = second.score(second.encode(query), second.encode(gallery)).numpy()
+    np.testing.assert_allclose(found.second_QK, np.take_along_axis(wanted, idx, axis=1), atol=1e-4 * wanted.std())
+    assert found.encode_s > 0 < found.rescore_s
+    found.shortlist.refuse_other(target.gallery)
+
+
+def test_one_backbone_is_used_once(tiny, session, tmp_path, monkeypatch):
+    assert TwoStages(FIRST, ON_ITS_MAPS, 1).one_backbone
+    assert not TwoStages(FIRST, SECOND, 1).one_backbone
+    assert not TwoStages(Model(None, FIRST.matcher, SIZE), ON_ITS_MAPS, 1).one_backbone
+    (target,) = open_domains(resolve(tiny, "x"), session).targets
+    monkeypatch.setattr(two_stages, "extract", None)
+    monkeypatch.setattr(ON_ITS_MAPS.backbone, "forward", None)
+    where = {"scoring": Scoring(), "out": tmp_path / "s.npy", "progress": session.progress}
+    retrieve_in_two(TwoStages(FIRST, ON_ITS_MAPS, 4), target.query, target.gallery, Extraction(num_workers=0), **where)
