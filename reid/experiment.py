@@ -99,6 +99,9 @@ class Experiment(Config):
 def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
     """Read an experiment file and apply ``--set`` assignments.
 
+    A file that begins with ``base = "other.toml"`` holds only what differs from the file of that name beside it: tables
+    are merged key by key, arrays such as ``[[stage]]`` are replaced.
+
     Returns:
         the experiment with every table of every component validated and its defaults filled in.
 
@@ -106,15 +109,36 @@ def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
         ConfigError: anything in it is misspelt, missing or does not fit.
         WeightsError: a file of weights that tells how images are normalised is missing.
     """
-    table = read_toml(path)
+    table = _read_with_base(path)
     for assignment in assignments:
         set_value(table, assignment)
     return resolve(table, str(path))
 
 
+def _read_with_base(path: Path) -> Table:
+    table = read_toml(path)
+    if "base" not in table:
+        return table
+    base = path.parent / str(table.pop("base"))
+    beneath = read_toml(base)
+    if "base" in beneath:
+        raise ConfigError(f"{path}: wanted a base that is a whole experiment, found {base}, which has a base itself.")
+    return _merged(beneath, table)
+
+
+def _merged(beneath: Table, above: Table) -> Table:
+    both = {key: _merged(beneath[key], value) for key, value in above.items() if _tables(beneath.get(key), value)}
+    return {**beneath, **above, **both}
+
+
+def _tables(one: object, other: object) -> bool:
+    """A table that names another component is no part of the one it replaces."""
+    return isinstance(one, dict) and isinstance(other, dict) and one.get("name") == other.get("name", one.get("name"))
+
+
 def resolve(table: Table, where: str) -> Experiment:
     """Validate an experiment's table down to the last component; see :func:`read_experiment`."""
-    experiment = _with_shared_backbone(parse(Experiment, table, where), where)
+    experiment = parse(Experiment, table, where)
 
     def filled(kind: Kind, component: Table, place: str) -> Table:
         return component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
@@ -144,30 +168,32 @@ def resolve(table: Table, where: str) -> Experiment:
     )
 
 
-def _with_shared_backbone(experiment: Experiment, where: str) -> Experiment:
-    """The first stage's backbone becomes a part of the experiment: a run can then be loaded without the other."""
+def with_shared_backbone(experiment: Experiment) -> Experiment:
+    """A first stage's backbone, made a part of the experiment: its run can then be loaded without the other.
+
+    Raises:
+        ConfigError: there is no such run, the backbone is not frozen, or image sizes differ.
+    """
     first = experiment.first_stage
     if first is None or not first.share_backbone:
         return experiment
     thawed = [number for number, stage in enumerate(experiment.stage) if "backbone" not in stage.frozen]
     if thawed:
         raise ConfigError(
-            f"{where}: first_stage.share_backbone: wanted the backbone frozen in every stage, found it trained in "
-            f'stage {thawed[0]}. Set frozen = ["backbone"] there, or share_backbone = false.'
+            "first_stage.share_backbone: wanted the backbone frozen in every stage, found it trained in stage "
+            f'{thawed[0]}. Set frozen = ["backbone"] there, or share_backbone = false.'
         )
-    if experiment.backbone is not None:
-        return experiment
     config = Path(first.run) / "config.toml"
     if not config.is_file():
         raise ConfigError(
-            f"{where}: first_stage.run: wanted the folder of a run that is trained already, found no {config}. Train "
-            "it first (reid run), or name another."
+            f"first_stage.run: wanted the folder of a run that is trained already, found no {config}. Train it first "
+            "(reid run), or name another with --set first_stage.run=FOLDER."
         )
     proposer = read_experiment(config)
     if proposer.image_size != experiment.image_size:
         raise ConfigError(
-            f"{where}: first_stage.share_backbone: wanted images of the same size in both stages, found "
-            f"{proposer.image_size} there and {experiment.image_size} here."
+            f"first_stage.share_backbone: wanted images of the same size in both stages, found {proposer.image_size} "
+            f"in {first.run} and {experiment.image_size} here."
         )
     return experiment.model_copy(update={"backbone": proposer.backbone})
 

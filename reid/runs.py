@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from reid.errors import CheckpointError, ConfigError, StorageError
-from reid.experiment import Experiment, differing, read_experiment, to_toml
+from reid.experiment import Experiment, differing, read_experiment, to_toml, with_shared_backbone
 from reid.files import write_json, write_text
 from reid.progress import Progress
 
@@ -117,7 +117,7 @@ def create_run(path: Path, experiment: Experiment) -> RunFolder:
         ConfigError: there is a run at ``path`` already.
         StorageError: the folder cannot be written.
     """
-    run = RunFolder(path)
+    run, experiment = RunFolder(path), with_shared_backbone(experiment)
     if run.config.exists():
         raise ConfigError(f"{path}: holds a run already. Continue it with --resume, or choose another --out.")
     if path.exists() and not path.is_dir():
@@ -151,7 +151,7 @@ def resume_run(path: Path, experiment: Experiment) -> RunFolder:
         ConfigError: it was another experiment; the message names what differs.
     """
     run = RunFolder(path)
-    others = differing(experiment, run.experiment())
+    others = differing(with_shared_backbone(experiment), run.experiment())
     if others:
         raise ConfigError(
             f"{path}: was begun with another configuration ({', '.join(others)} differ). "

@@ -114,3 +114,22 @@ def test_the_recipe_is_all_that_decides_the_training_but_the_seed(tiny):
     others = [{"validation_pids": 2}, {"image_size": [32, 16]}, {"stage": []}, {"source": []}]
     tables = [{**tiny, **change} for change in others] + [{**tiny, "matcher": {**tiny["matcher"], "dim": 8}}]
     assert len({first, *(recipe(resolve(table, "z")) for table in tables)}) == 6
+
+
+def test_a_base_lends_what_is_not_said(tmp_path, toml, tiny):
+    toml(tiny, "whole.toml")
+    path = tmp_path / "part.toml"
+    path.write_text('base = "whole.toml"\ntitle = "part"\n[matcher]\ndim = 8\n')
+    whole, part = read_experiment(tmp_path / "whole.toml"), read_experiment(path)
+    assert part.matcher == {**whole.matcher, "dim": 8}
+    assert part.title == "part"
+    assert part.model_copy(update={"title": whole.title, "matcher": whole.matcher}) == whole
+    path.write_text('base = "whole.toml"\n[matcher]\nname = "qaconv"\nstride = 8\n')
+    assert read_experiment(path).matcher["name"] == "qaconv"  # nothing of the TransMatcher's is left
+    assert read_experiment(path, ["matcher.dim=4"]).matcher["dim"] == 4
+    path.write_text('base = "part.toml"\n')
+    with pytest.raises(ConfigError, match="a whole experiment"):
+        read_experiment(path)
+    path.write_text('base = "nobody.toml"\n')
+    with pytest.raises(ConfigError, match=r"nobody.toml: no such file"):
+        read_experiment(path)
