@@ -7,15 +7,28 @@ import sys
 import torch
 from tabulate import tabulate
 
-from benchmarks import _page, extraction, graph_sampling, metrics, pair_scoring, pair_scoring_cuda, synthped, train_step
+from benchmarks import (
+    _page,
+    extraction,
+    graph_sampling,
+    matchers,
+    metrics,
+    pair_scoring,
+    pair_scoring_cuda,
+    reranking,
+    synthped,
+    train_step,
+)
 from reid.files import write_json
 from reid.runs import commit, machine
 
 BENCHMARKS = {
     "extraction": extraction.measure,
     "graph_sampling": graph_sampling.measure,
+    "matchers": matchers.measure,
     "metrics": metrics.measure,
     "pair_scoring": pair_scoring.measure,
+    "reranking": reranking.measure,
     "synthped": synthped.measure,
     "train_step": train_step.measure,
 } | ({"pair_scoring_cuda": pair_scoring_cuda.measure} if torch.cuda.is_available() else {})

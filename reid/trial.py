@@ -27,7 +27,7 @@ from reid.evaluation.results import Measured, TargetResult, target_result
 from reid.evaluation.scoring import GalleryScores, Scoring
 from reid.experiment import EvaluationConfig, Fusion
 from reid.reranking._base import Reranker
-from reid.reranking.topk import fused, perfect_order, place_above, put_back, shuffled_order
+from reid.reranking._topk import fused, perfect_order, place_above, put_back, shuffled_order
 from reid.runs import Session
 
 _SHUFFLE_SEED = 0

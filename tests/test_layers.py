@@ -22,15 +22,24 @@ LINES = [
     {"domains"},
     {"train", "convert"},
     {"trial"},
-    {"evaluate"},
+    {"evaluate", "curve"},
     {"pictures"},
     {"cli_options"},
-    {"cli_data"},
+    {"cli_data", "cli_curve"},
     {"cli"},
     {"__main__"},
 ]
 LINE_OF = {name: number for number, names in enumerate(LINES) for name in names}
-COMPONENT_FOLDERS = {"datasets", "backbones", "matchers", "losses", "protocols", "data/samplers", "engine/tasks"}
+COMPONENT_FOLDERS = {
+    "reranking",
+    "datasets",
+    "backbones",
+    "matchers",
+    "losses",
+    "protocols",
+    "data/samplers",
+    "engine/tasks",
+}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 

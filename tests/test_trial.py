@@ -197,3 +197,32 @@ def test_mining_wants_a_first_stage(tiny, new_run, session):
     stage = {**PAIRS, "cache_maps": False, "frozen": []}
     with pytest.raises(ConfigError, match=r"triplets wants a \[first_stage\]"):
         train(new_run({**tiny, "stage": [stage]}), session)
+
+
+RERANK = (
+    'evaluation.rerank=[{name="expansion", num_query_neighbours=2}, {name="k_reciprocal", k1=5, k2=2}, {name="tlift"}]'
+)
+
+
+def test_classical_rerankers_one_behind_another(two, session):
+    first, second = two
+    (before,) = evaluate(first, session)[0].targets
+    result, (test,) = evaluate(first, session, assignments=[RERANK])
+    (after,) = result.targets
+    assert result.stamp.method == "embedding > expansion > k_reciprocal > tlift"
+    assert after.reranked.first.mAP == before.mAP
+    assert after.reranked.gain == pytest.approx(after.mAP - before.mAP)
+    assert after.reranked.top_k is after.reranked.oracle is after.reranked.share_of_oracle is None
+    assert test.scores.score_QG.min() >= 0  # of the last one
+    assert "embedding > expansion" in stages_table([result])
+    with pytest.raises(ConfigError, match="wanted a first stage with embeddings"):
+        evaluate(second, session, assignments=[RERANK])
+    with pytest.raises(ConfigError, match="no classical re-ranking beside a second stage"):
+        evaluate(first, session, assignments=[RERANK], pipeline=Pipeline(first, second, 4, "replace"))
+    lifted = evaluate(second, session, assignments=["evaluation.rerank=[{name='tlift'}]"])[0]
+    assert lifted.stamp.method == "transmatcher > tlift"
+
+
+def test_a_misspelt_reranker(two, session):
+    with pytest.raises(ConfigError, match=r"no reranker named 'k_reciprocl'. Did you mean 'k_reciprocal'|k_reciprocal"):
+        evaluate(two[0], session, assignments=["evaluation.rerank=[{name='k_reciprocl'}]"])

@@ -16,7 +16,7 @@ from reid.engine.model import Model
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
 from reid.evaluation.states import collect_states
 from reid.progress import Progress
-from reid.reranking.topk import Shortlist, propose, rescore
+from reid.reranking._topk import Shortlist, propose, rescore
 from reid.types import ImageRecord, ImageState
 
 _STAGES = ("first", "second")

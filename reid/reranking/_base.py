@@ -16,8 +16,8 @@ from reid.errors import ConfigError
 from reid.progress import Progress
 from reid.types import ImageRecord
 
-Scale = Literal["cosine", "logit", "negative distance"]
-"""What scores are: -1..1, unbounded, or -1..0."""
+Scale = Literal["cosine", "logit", "negative distance", "positive"]
+"""What scores are: -1..1, unbounded, -1..0, or from 0 without bound."""
 
 
 class RerankerConfig(Config):
@@ -52,10 +52,12 @@ class Found:
         return self.query_QD, self.gallery_GD
 
     def positive(self) -> NDArray[np.float32]:
-        """Scores as shares of certainty, 0..1 on every scale: (1 + cosine) / 2, sigmoid(logit / 10), 1 - distance.
+        """Scores that are at least 0: (1 + cosine) / 2, sigmoid(logit / 10), 1 - distance, or what is so already.
 
         Source: the tenth of a logit is that of the released TransMatcher and QAConv codes.
         """
+        if self.scale == "positive":
+            return self.score_QG
         if self.scale == "logit":
             share_QG: NDArray[np.float32] = 1 / (1 + np.exp(-self.score_QG / np.float32(10)))
         else:
