@@ -267,3 +267,27 @@ def test_a_terminated_command_clears_up_behind_itself(tmp_path):
         drawing.terminate()
     assert drawing.returncode == 128 + signal.SIGTERM
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_second_stage_and_rerankers(reid, toml, tiny, drawn_root, tmp_path, no_pictures):
+    data = ("--data", drawn_root, "--workers", "0")
+    first, second = tmp_path / "first", tmp_path / "second"
+    embedding = toml({**tiny, "matcher": {"name": "embedding", "stride": 8}, "stage": []}, "first.toml")
+    assert reid("train", embedding, *data, "--out", first)[0] == 0
+    assert reid("train", toml({**tiny, "stage": []}, "second.toml"), *data, "--out", second)[0] == 0
+    code, out, _ = reid("evaluate", first, "--rerank", second, "--top-k", "5", *data)
+    assert code == 0
+    assert "embedding > transmatcher" in out
+    assert "Perfect order" in out
+    assert (first / "results_2.json").exists()
+    assert not (first / "results.json").exists()
+    few = ("--set", "evaluation.rerank.0.k1=5", "--set", "evaluation.rerank.0.k2=2")
+    code, out, _ = reid("evaluate", first, "--rerank", "k_reciprocal+tlift", *few, *data)
+    assert code == 0
+    assert "embedding > k_reciprocal > tlift" in out
+    code, _, err = reid("evaluate", first, "--rerank", "k_reciprocl", *data)
+    assert code == 2
+    assert "k_reciprocl: wanted a run folder" in err
+    code, _, err = reid("evaluate", first, "--rerank", second, "--top-k", "50", *data)
+    assert code == 2
+    assert "top_k = 50: wanted at most the 15 images" in err

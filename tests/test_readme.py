@@ -40,6 +40,10 @@ def commands():
 
 def tiny(words):
     """The same command with settings that take a second."""
+    if "--top-k" in words:
+        words[words.index("--top-k") + 1] = "2"
+    if "k_reciprocal" in words:
+        words += ["--set", "evaluation.rerank=[{name='k_reciprocal', k1=2, k2=1}]"]
     if not {"run", "train"} & set(words[:1]):
         return words
     sets = TINY + [f"{key}.{number}.{name}={value}" for name, value in TINY_PEOPLE.items() for key, number in PARTS]
