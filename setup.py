@@ -27,7 +27,9 @@ setup(
         "tomli-w>=1.0",
     ],
     extras_require={
+        "search": ["faiss-cpu>=1.9"],
         "dev": [
+            "faiss-cpu>=1.9",
             "hypothesis",
             "mypy",
             "pytest",

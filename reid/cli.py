@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from reid.build import component_names, find_protocol
+from reid.cli_curve import curve_command
 from reid.cli_data import data_app
-from reid.cli_options import DATA_ROOT, DataRoot, Device, Workers, open_session, set_option
+from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPath, Workers, open_session, set_option
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
 from reid.evaluate import Pipeline, evaluate, finished
@@ -39,14 +40,10 @@ app.add_typer(data_app, name="data")
 
 Files = Annotated[list[Path], typer.Argument(help="Experiment files, such as experiments/synthped_transmatcher.toml.")]
 File = Annotated[Path, typer.Argument(help="An experiment file, such as experiments/synthped_transmatcher.toml.")]
-RunPath = Annotated[Path, typer.Argument(help="A run folder, such as runs/synthped_transmatcher.")]
 RunPaths = Annotated[
     list[Path], typer.Argument(help="Run folders, or result files such as experiments/results/*.json.")
 ]
 ExperimentKeys = Annotated[list[str] | None, set_option("a key of the experiment", "stage.0.epochs=3")]
-EvaluationKeys = Annotated[
-    list[str] | None, set_option("a key of target or evaluation", "evaluation.camera_rule=false")
-]
 Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run folder. Default: a new one in runs/.")]
 OutOfSeveral = Annotated[
     Path | None,
@@ -61,8 +58,12 @@ OutFile = Annotated[
     ),
 ]
 Rerank = Annotated[
-    Path | None,
-    typer.Option(metavar="RUN2", help="Let the matcher of this run put the first places in order: any run will do."),
+    str | None,
+    typer.Option(
+        metavar="RUN2",
+        help="Let the matcher of this run put the first places in order: any run will do. Or a classical re-ranker: "
+        f"{', '.join(component_names('reranker'))}; with + between them, one behind another.",
+    ),
 ]
 TopK = Annotated[int, typer.Option(min=1, help="Gallery images a query that --rerank puts in order.")]
 FusionOption = Annotated[
@@ -157,13 +158,18 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
     are.
     """
     folder = RunFolder(run_path)
-    pipeline = None if rerank is None else Pipeline(folder, RunFolder(rerank), top_k, fusion)
+    classical = _classical(rerank)
+    pipeline = None if rerank is None or classical else Pipeline(folder, RunFolder(Path(rerank)), top_k, fusion)
+    assignments = [*classical, *(assignments or ())]
     file = _results_file(folder, out, apart=bool(assignments) or pipeline is not None)
     session = open_session(data, device, workers)
-    result, tests = evaluate(folder, session, assignments=assignments or (), file=file, pipeline=pipeline)
+    result, tests = evaluate(folder, session, assignments=assignments, file=file, pipeline=pipeline)
     draw_pictures(folder, result, tests, folder.figures if file == folder.results else file.with_suffix(""))
     typer.echo("\n" + table([result], read_published(PUBLISHED)) + f"\n\nresults: {file}")
     _tell_of_stages([result])
+
+
+app.command("curve")(curve_command)
 
 
 @app.command("convert")
@@ -280,3 +286,11 @@ def _tell_of_stages(results: Sequence[RunResult]) -> None:
     told = stages_table(results)
     if told is not None:
         typer.echo("\n" + told)
+
+
+def _classical(rerank: str | None) -> list[str]:
+    """``--rerank`` as an assignment, where it names re-rankers and no folder."""
+    names = [] if rerank is None or Path(rerank).exists() else rerank.split("+")
+    if not names or not set(names) <= set(component_names("reranker")):
+        return []
+    return [f"evaluation.rerank=[{', '.join(f'{{name={name!r}}}' for name in names)}]"]

@@ -18,6 +18,7 @@ DATA_ROOT = CHECKOUT / "datasets"
 DataRoot = Annotated[
     Path, typer.Option("--data", envvar="REID_DATA", metavar="FOLDER", help="Folder that holds the data sets.")
 ]
+RunPath = Annotated[Path, typer.Argument(help="A run folder, such as runs/synthped_transmatcher.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", show_default="cuda where there is one")]
 Workers = Annotated[
     int | None, typer.Option(min=0, help="Processes that decode images. Default: one less than the cores, at most 8.")
@@ -27,6 +28,11 @@ Workers = Annotated[
 def set_option(what: str, example: str) -> Any:
     """The option ``--set`` of a verb: what it overrides, and an example."""
     return typer.Option("--set", metavar="KEY=VALUE", help=f"Override {what}, such as {example}. May be repeated.")
+
+
+EvaluationKeys = Annotated[
+    list[str] | None, set_option("a key of target or evaluation", "evaluation.camera_rule=false")
+]
 
 
 def open_session(data: Path, device: str, workers: int | None) -> Session:

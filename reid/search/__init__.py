@@ -1,0 +1,1 @@
+"""Shortlists from galleries that are too large to compare every pair: vector indices."""
