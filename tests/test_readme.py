@@ -20,7 +20,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = [
     "image_size=[64, 32]",
-    "matcher.dim=16",
     "stage.0.epochs=1",
     "stage.0.sampler.num_batches=1",
     "stage.0.sampler.num_pids=2",
@@ -46,7 +45,12 @@ def tiny(words):
         words += ["--set", "evaluation.rerank=[{name='k_reciprocal', k1=2, k2=1}]"]
     if not {"run", "train"} & set(words[:1]):
         return words
-    sets = TINY + [f"{key}.{number}.{name}={value}" for name, value in TINY_PEOPLE.items() for key, number in PARTS]
+    narrow = ["matcher.neck_dim=16" if "embedding" in words[1] else "matcher.dim=16"]
+    sets = (
+        TINY
+        + narrow
+        + [f"{key}.{number}.{name}={value}" for name, value in TINY_PEOPLE.items() for key, number in PARTS]
+    )
     return [*words, *(part for setting in sets for part in ("--set", setting)), "--workers", "0"]
 
 
