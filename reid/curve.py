@@ -14,16 +14,16 @@ import torch
 from reid.domains import Domains, Target, open_domains
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
-from reid.engine.two_stages import TwoStages, retrieve_in_two
+from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
-from reid.evaluation.curve import Curve, Curves, Judge, Line, Point
-from reid.evaluation.labels import CameraRule, Labels
+from reid.evaluation.curve import Curve, Curves, Line, Point, heads
+from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
 from reid.experiment import Experiment
 from reid.reranking._topk import Shortlist, rescore
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
-from reid.trial import How
+from reid.trial import How, reorder
 from reid.types import ImageState
 
 T = TypeVar("T")
@@ -135,7 +135,6 @@ class _Measured:
 
 
 def _curve(target: Target, stages: Mapping[str, TwoStages], lengths: Sequence[int], how: How) -> Curve:
-    how.begin(target)
     measured = [_measure(name, two, target, lengths, how) for name, two in stages.items()]
     model = next(iter(stages.values())).first
     alone = extract(model, target.query[:NUM_TIMED], _one_by_one(how))
@@ -154,26 +153,17 @@ def _curve(target: Target, stages: Mapping[str, TwoStages], lengths: Sequence[in
 
 def _measure(name: str, two: TwoStages, target: Target, lengths: Sequence[int], how: How) -> _Measured:
     """One line, and what the same test says of the first stage alone."""
-    found = retrieve_in_two(
-        two,
-        target.query,
-        target.gallery,
-        how.extraction,
-        scoring=how.scoring,
-        out=how.folder / f"{target.file_name}.npy",
-        progress=how.session.progress,
-    )
-    labels = Labels.of(target.query), Labels.of(target.gallery)
-    judge = Judge(found.scores.score_QG, *labels, how.options.camera_rule)
+    found = reorder(two, target, how)
+    judge = how.judge(found.scores, target)
     score_s = found.scores.score_s / len(target.query)
     encode_s, rescore_s = _times(two, target, lengths, how)
-    heads = judge.heads(found.shortlist, found.second_QK, lengths)
+    figures = heads(judge, found.shortlist, found.second_QK, lengths)
     points = tuple(
         Point(top_k=k, figures=own, oracle=oracle, rescore_s=pairs_s, query_s=encode_s + score_s + pairs_s)
-        for k, (own, oracle), pairs_s in zip(lengths, heads, rescore_s, strict=True)
+        for k, (own, oracle), pairs_s in zip(lengths, figures, rescore_s, strict=True)
     )
     line = Line(method=name, encode_s=encode_s, one_backbone=two.one_backbone, points=points)
-    return _Measured(judge.alone(), judge.camera_rule, score_s, line)
+    return _Measured(judge.as_scored().figures, judge.truth.camera_rule, score_s, line)
 
 
 def _times(two: TwoStages, target: Target, lengths: Sequence[int], how: How) -> tuple[float, list[float]]:

@@ -19,15 +19,15 @@ from reid.engine.reranked import retrieve_and_rerank
 from reid.engine.retrieve import Shortcuts, retrieve
 from reid.engine.two_stages import Reordering, TwoStages, retrieve_in_two
 from reid.evaluation.agreement import RankAgreement
-from reid.evaluation.labels import Labels, Truth
-from reid.evaluation.metrics import RetrievalMetrics, retrieval_metrics
-from reid.evaluation.ranking import Ranking, rank_matches
-from reid.evaluation.reranked import Figures, Reranked, gain, share_of_oracle
+from reid.evaluation.judge import Judge, Verdict
+from reid.evaluation.labels import Labels
+from reid.evaluation.ranking import Ranking
+from reid.evaluation.reranked import Reranked, gain, share_of_oracle
 from reid.evaluation.results import Measured, TargetResult, target_result
 from reid.evaluation.scoring import GalleryScores, Scoring
 from reid.experiment import EvaluationConfig, Fusion
 from reid.reranking._base import Reranker
-from reid.reranking._topk import fused, perfect_order, place_above, put_back, shuffled_order
+from reid.reranking._topk import fused, perfect_order, shuffled_order
 from reid.runs import Session
 
 _SHUFFLE_SEED = 0
@@ -76,6 +76,11 @@ class How:
         """What may be approximated."""
         return Shortcuts(self.options.key_rank, self.options.int8_products)
 
+    def judge(self, scores: GalleryScores, target: Target) -> Judge:
+        """Of scores of a target."""
+        labels = Labels.of(target.query), Labels.of(target.gallery)
+        return Judge(scores.score_QG, *labels, same_camera=self.options.camera_rule)
+
     def begin(self, target: Target) -> None:
         """Say what is tested next."""
         self.session.progress.say(
@@ -105,7 +110,7 @@ def try_one_stage(model: Model, target: Target, how: How) -> Test:
     if found.agreement is not None:
         how.session.progress.say(_agreement(target.label, how.options, found.agreement))
     started = time.perf_counter()
-    ranked = _Ranked.of(found.scores, target, how)
+    verdict = how.judge(found.scores, target).as_scored()
     how.session.progress.say(_cost(target, found.query_s + found.scores.gallery_s, found.scores))
     measured = Measured(
         query_s=found.query_s,
@@ -113,7 +118,7 @@ def try_one_stage(model: Model, target: Target, how: How) -> Test:
         agreement=found.agreement,
         peak_memory_mib=peak_memory_mib(how.session.device),
     )
-    return ranked.test(found.scores, target, measured)
+    return _test(verdict, found.scores, target, measured)
 
 
 def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, how: How) -> Test:
@@ -134,11 +139,9 @@ def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, ho
         progress=how.session.progress,
     )
     started = time.perf_counter()
-    first = _Ranked.of(found.scores, target, how)
     scores = replace(found.scores, score_QG=found.reranked_QG)
-    second = _Ranked.of(scores, target, how)
-    before = Figures.of(first.metrics)
-    changed = Reranked(top_k=None, first=before, rescore_s=found.rerank_s, **gain(first.metrics, second.metrics))
+    first, second = (how.judge(each, target).as_scored() for each in (found.scores, scores))
+    changed = Reranked(top_k=None, first=first.figures, rescore_s=found.rerank_s, **gain(first.metrics, second.metrics))
     measured = Measured(
         query_s=found.encode_s,
         rank_s=time.perf_counter() - started,
@@ -147,7 +150,7 @@ def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, ho
     how.session.progress.say(
         f"{_cost(target, found.encode_s, found.scores)}, {1e3 * found.rerank_s / len(target.query):.3g} ms to re-rank"
     )
-    return second.test(scores, target, measured, changed)
+    return _test(second, scores, target, measured, changed)
 
 
 def try_two_stages(stages: TwoStages, target: Target, how: How, fusion: Fusion, weight: float | None) -> Test:
@@ -161,24 +164,24 @@ def try_two_stages(stages: TwoStages, target: Target, how: How, fusion: Fusion, 
         weight: of the first stage's scores, for ``lerp``: see :func:`best_weight`.
 
     Raises:
-        ReidError: see :func:`reid.engine.two_stages.retrieve_in_two`.
+        ReidError: see :func:`reorder`.
     """
-    found = _reorder(stages, target, how)
+    found = reorder(stages, target, how)
     started = time.perf_counter()
-    perfect_QK = perfect_order(found.shortlist, _truth(target, how))
+    judge = how.judge(found.scores, target)
     shuffled_QK = shuffled_order(found.shortlist, np.random.default_rng(_SHUFFLE_SEED))
-    first = _Ranked.of(found.scores, target, how)
-    oracle, shuffled = (_reranked(found, order_QK, target, how) for order_QK in (perfect_QK, shuffled_QK))
-    second = _reranked(found, _order(found, weight), target, how, keep=True)
-    before, after, best = Figures.of(first.metrics), Figures.of(second.metrics), Figures.of(oracle.metrics)
-    reranked = Reranked(
+    first = judge.as_scored()
+    oracle = judge.reordered(found.shortlist, perfect_order(found.shortlist, judge.truth))
+    shuffled = judge.reordered(found.shortlist, shuffled_QK)
+    second = judge.reordered(found.shortlist, _order(found, weight), keep=True)
+    changed = Reranked(
         top_k=stages.top_k,
         fusion=fusion,
         weight=weight,
-        first=before,
-        oracle=best,
-        shuffled=Figures.of(shuffled.metrics),
-        share_of_oracle=share_of_oracle(before, after, best),
+        first=first.figures,
+        oracle=oracle.figures,
+        shuffled=shuffled.figures,
+        share_of_oracle=share_of_oracle(first.figures, second.figures, oracle.figures),
         rescore_s=found.rescore_s,
         **gain(first.metrics, second.metrics),
     )
@@ -188,43 +191,15 @@ def try_two_stages(stages: TwoStages, target: Target, how: How, fusion: Fusion, 
         peak_memory_mib=peak_memory_mib(how.session.device),
     )
     how.session.progress.say(_cost(target, found.encode_s, found.scores, found))
-    return second.test(found.scores, target, measured, reranked)
+    return _test(second, found.scores, target, measured, changed)
 
 
-def best_weight(stages: TwoStages, validation: Target, how: How) -> float:
-    """The weight of the first stage's scores, 0, 0.1 .. 1, with the highest mAP on ``validation``; the first of equals.
+def reorder(stages: TwoStages, target: Target, how: How) -> Reordering:
+    """Score a target by a first stage, and what it proposes by a second.
 
-    Args:
-        stages: the models; neither was trained on these identities.
-        validation: identities of the source. Never a test set: its labels are looked at.
-        how: how to test.
+    Raises:
+        ReidError: see :func:`reid.engine.two_stages.retrieve_in_two`.
     """
-    found = _reorder(stages, validation, how)
-    quality = [_reranked(found, _order(found, weight), validation, how).metrics.mAP for weight in _WEIGHTS]
-    weight: float = _WEIGHTS[int(np.argmax(quality))]
-    how.session.progress.say(f"fusion: {weight:.1f} of the first stage's scores is best there, mAP {max(quality):.1%}")
-    return weight
-
-
-@dataclass(frozen=True, eq=False)
-class _Ranked:
-    ranking: Ranking
-    metrics: RetrievalMetrics
-
-    @classmethod
-    def of(cls, scores: GalleryScores, target: Target, how: How) -> _Ranked:
-        query, gallery = Labels.of(target.query), Labels.of(target.gallery)
-        ranking = rank_matches(scores.score_QG, query, gallery, camera_rule=how.options.camera_rule)
-        return cls(ranking, retrieval_metrics(ranking))
-
-    def test(self, scores: GalleryScores, target: Target, measured: Measured, reranked: Reranked | None = None) -> Test:
-        result = target_result(
-            target.label, self.ranking, self.metrics, scores, measured, counts_checked=target.counts_checked
-        )
-        return Test(target, scores, self.ranking, result.model_copy(update={"reranked": reranked}))
-
-
-def _reorder(stages: TwoStages, target: Target, how: How) -> Reordering:
     how.begin(target)
     return retrieve_in_two(
         stages,
@@ -237,22 +212,33 @@ def _reorder(stages: TwoStages, target: Target, how: How) -> Reordering:
     )
 
 
+def best_weight(stages: TwoStages, validation: Target, how: How) -> float:
+    """The weight of the first stage's scores, 0, 0.1 .. 1, with the highest mAP on ``validation``; the first of equals.
+
+    Args:
+        stages: the models; neither was trained on these identities.
+        validation: identities of the source. Never a test set: its labels are looked at.
+        how: how to test.
+    """
+    found = reorder(stages, validation, how)
+    judge = how.judge(found.scores, validation)
+    quality = [judge.reordered(found.shortlist, _order(found, weight)).metrics.mAP for weight in _WEIGHTS]
+    weight: float = _WEIGHTS[int(np.argmax(quality))]
+    how.session.progress.say(f"fusion: {weight:.1f} of the first stage's scores is best there, mAP {max(quality):.1%}")
+    return weight
+
+
+def _test(
+    verdict: Verdict, scores: GalleryScores, target: Target, measured: Measured, changed: Reranked | None = None
+) -> Test:
+    result = target_result(
+        target.label, verdict.ranking, verdict.metrics, scores, measured, counts_checked=target.counts_checked
+    )
+    return Test(target, scores, verdict.ranking, result.model_copy(update={"reranked": changed}))
+
+
 def _order(found: Reordering, weight: float | None) -> NDArray[np.float32]:
     return found.second_QK if weight is None else fused(found.shortlist.score_QK, found.second_QK, weight)
-
-
-def _reranked(
-    found: Reordering, order_QK: NDArray[np.float32], target: Target, how: How, *, keep: bool = False
-) -> _Ranked:
-    place_above(found.scores.score_QG, found.shortlist, order_QK)
-    ranked = _Ranked.of(found.scores, target, how)
-    if not keep:
-        put_back(found.scores.score_QG, found.shortlist)
-    return ranked
-
-
-def _truth(target: Target, how: How) -> Truth:
-    return Truth(Labels.of(target.query), Labels.of(target.gallery), camera_rule=how.options.camera_rule)
 
 
 def _cost(target: Target, encode_s: float, scores: GalleryScores, second: Reordering | None = None) -> str:

@@ -14,6 +14,7 @@ from reid.engine.checkpoint import latest, load_checkpoint
 from reid.experiment import resolve
 from reid.progress import Silent
 from reid.runs import Session, create_run
+from reid.train import train
 from tests.drawn import TINY, draw_market
 
 
@@ -95,6 +96,18 @@ def new_run(tmp_path):
 
     def make(table, name="run"):
         return create_run(tmp_path / name, resolve(table, "a test"))
+
+    return make
+
+
+@pytest.fixture
+def made(tiny, new_run, session):
+    """Make a run of the tiny experiment, changed, and train it."""
+
+    def make(name, **changes):
+        run = new_run({**tiny, **changes}, name)
+        train(run, session)
+        return run
 
     return make
 

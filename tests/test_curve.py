@@ -10,24 +10,11 @@ from reid.curve import measure_curves
 from reid.errors import CheckpointError, ConfigError, ProtocolError
 from reid.evaluate import Pipeline, evaluate
 from reid.evaluation.curve import Curves
-from reid.train import train
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
 EMBEDDING = {"matcher": {"name": "embedding", "stride": 8}, "stage": []}
 FLOAT32 = "evaluation.state_precision=float32"
 QACONV = {"matcher": {"name": "qaconv", "stride": 8, "dim": 8}, "stage": [], "title": "another"}
-
-
-@pytest.fixture
-def made(tiny, new_run, session):
-    """Make a run of the tiny experiment, changed, and train it."""
-
-    def make(name, **changes):
-        run = new_run({**tiny, **changes}, name)
-        train(run, session)
-        return run
-
-    return make
 
 
 @pytest.fixture

@@ -15,18 +15,6 @@ FLOAT32 = "evaluation.state_precision=float32"
 
 
 @pytest.fixture
-def made(tiny, new_run, session):
-    """Make a run of the tiny experiment, changed, and train it."""
-
-    def make(name, **changes):
-        run = new_run({**tiny, **changes}, name)
-        train(run, session)
-        return run
-
-    return make
-
-
-@pytest.fixture
 def two(made):
     """An embedding, and a TransMatcher with other weights in its backbone; both untrained."""
     return made("first", **EMBEDDING), made("second", stage=[], seed=1)

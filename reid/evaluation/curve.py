@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -12,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveInt
 
 from reid.config import Config
-from reid.evaluation.labels import CameraRule, Labels, Truth
-from reid.evaluation.metrics import retrieval_metrics
-from reid.evaluation.ranking import rank_matches
+from reid.evaluation.judge import Judge
+from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
-from reid.reranking._topk import Shortlist, perfect_order, place_above, put_back
+from reid.reranking._topk import Shortlist, perfect_order
 from reid.types import StatePrecision
 
 SCHEMA_VERSION: Final = 1
@@ -77,55 +75,21 @@ class Curves(Config):
     commit: str | None = None  # of the code
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Judge:
-    """What orders of a gallery are worth.
+def heads(
+    judge: Judge, shortlist: Shortlist, second_QK: NDArray[np.float32], top_ks: Sequence[int]
+) -> list[tuple[Figures, Figures]]:
+    """Figures of the first k images of a shortlist in the second stage's order, and in a perfect one, for each k.
 
-    Attributes:
-        score_QG: the first stage's scores; changed while a shortlist is judged, and put back.
-        query: labels of the Q rows.
-        gallery: labels of the G columns.
-        same_camera: whether the same-camera rule is wanted.
+    Args:
+        judge: of the first stage's scores.
+        shortlist: taken from them.
+        second_QK: the second stage's scores of it, [Q, K].
+        top_ks: lengths, at most K.
     """
-
-    score_QG: NDArray[np.float32]
-    query: Labels
-    gallery: Labels
-    same_camera: bool
-
-    @property
-    def camera_rule(self) -> CameraRule:
-        """Whether the rule could be applied."""
-        return self._truth().camera_rule
-
-    def alone(self) -> Figures:
-        """Of the scores as they are."""
-        ranking = rank_matches(self.score_QG, self.query, self.gallery, camera_rule=self.same_camera)
-        return Figures.of(retrieval_metrics(ranking))
-
-    def heads(
-        self, shortlist: Shortlist, second_QK: NDArray[np.float32], top_ks: Sequence[int]
-    ) -> list[tuple[Figures, Figures]]:
-        """Figures of the first k images of a shortlist in the second stage's order, and in a perfect one, for each k.
-
-        Args:
-            shortlist: taken from the scores.
-            second_QK: the second stage's scores of it, [Q, K].
-            top_ks: lengths, at most K.
-        """
-        perfect_QK = perfect_order(shortlist, self._truth())
-        found = []
-        for k in top_ks:
-            head = Shortlist(shortlist.gallery_idx_QK[:, :k], shortlist.score_QK[:, :k], shortlist.gallery)
-            own, oracle = (self._reordered(head, order_QK[:, :k]) for order_QK in (second_QK, perfect_QK))
-            found.append((own, oracle))
-        return found
-
-    def _reordered(self, shortlist: Shortlist, order_QK: NDArray[np.float32]) -> Figures:
-        place_above(self.score_QG, shortlist, order_QK)
-        figures = self.alone()
-        put_back(self.score_QG, shortlist)
-        return figures
-
-    def _truth(self) -> Truth:
-        return Truth(self.query, self.gallery, camera_rule=self.same_camera)
+    perfect_QK = perfect_order(shortlist, judge.truth)
+    found = []
+    for k in top_ks:
+        head = Shortlist(shortlist.gallery_idx_QK[:, :k], shortlist.score_QK[:, :k], shortlist.gallery)
+        own, oracle = (judge.reordered(head, order_QK[:, :k]).figures for order_QK in (second_QK, perfect_QK))
+        found.append((own, oracle))
+    return found
