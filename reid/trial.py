@@ -245,10 +245,10 @@ def _cost(target: Target, encode_s: float, scores: GalleryScores, second: Reorde
     """What an image, a pair and a query cost, for the log."""
     image_s = encode_s / (len(target.query) + len(target.gallery))
     query_s = image_s + scores.score_s / len(target.query)
-    pair = f"{1e6 * scores.score_s / scores.score_QG.size:.2g} us a pair"
+    pair = f"{1e6 * scores.score_s / scores.score_QG.size:.3g} us a pair"
     if second is not None:
         query_s += second.rescore_s / len(target.query)
-        pair += f" and {1e6 * second.rescore_s / second.second_QK.size:.2g} us a pair of the second stage"
+        pair += f" and {1e6 * second.rescore_s / second.second_QK.size:.3g} us a pair of the second stage"
     return f"{target.label}: {1e3 * image_s:.2g} ms to encode an image, {pair}, {1e3 * query_s:.3g} ms a query in all"
 
 
