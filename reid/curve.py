@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from reid.domains import Domains, Target, open_domains
+from reid.domains import Target, new_to, open_domains
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.engine.two_stages import TwoStages
@@ -89,16 +89,10 @@ def _open_targets(
         open_domains(second.experiment().model_copy(update={"target": experiment.target}), session)
         for second in seconds
     ]
-    targets = [target for target in domains.targets if not _trained_on(target, others)]
+    targets = new_to(others, domains.targets)
     if not targets:
         raise ConfigError(f"{first.path}: wanted at least one [[target]] to test on, found none.")
     return targets
-
-
-def _trained_on(target: Target, others: Iterable[Domains]) -> bool:
-    """Whether a person of the queries is in a training set."""
-    trained = {(record.source, record.pid) for domains in others for record in domains.train}
-    return any((record.source, record.pid) in trained for record in target.query)
 
 
 def _checked(top_ks: Sequence[int], targets: Sequence[Target]) -> list[int]:

@@ -97,6 +97,12 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
 
 
+def new_to(others: Sequence[Domains], targets: Iterable[Target]) -> list[Target]:
+    """The targets none of whose query persons ``others`` were trained on: held-out identities of one run may be."""
+    trained = {(record.source, record.pid) for domains in others for record in domains.train}
+    return [target for target in targets if not any((r.source, r.pid) in trained for r in target.query)]
+
+
 def shared_validation(one: Domains, other: Domains) -> Target:
     """The validation split of either that the other was not trained on.
 
@@ -104,9 +110,8 @@ def shared_validation(one: Domains, other: Domains) -> Target:
         ConfigError: there is none.
     """
     for mine, theirs in ((one, other), (other, one)):
-        trained = {(record.source, record.pid) for record in theirs.train}
-        for target in mine.targets:
-            if target.label == VALIDATION and not any((r.source, r.pid) in trained for r in target.query):
+        for target in new_to([theirs], mine.targets):
+            if target.label == VALIDATION:
                 return target
     raise ConfigError(
         "fusion lerp: wanted identities that neither stage was trained on, to choose the weight with, found none. "

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from reid.build import build_reranker
-from reid.domains import Domains, Target, open_domains, shared_validation
+from reid.domains import Domains, Target, new_to, open_domains, shared_validation
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.model import Model
 from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
@@ -121,7 +121,10 @@ def _test_pipeline(
     weight = None
     if pipeline.fusion == "lerp":
         weight = best_weight(stages, shared_validation(domains, other_domains), how)
-    tests = _each(domains.targets, how, partial(try_two_stages, stages, fusion=pipeline.fusion, weight=weight))
+    targets = new_to([other_domains], domains.targets)
+    if not targets:
+        raise ConfigError(f"{run.path}: wanted a target that {other.path} was not trained on, found none. Set another.")
+    tests = _each(targets, how, partial(try_two_stages, stages, fusion=pipeline.fusion, weight=weight))
     first, second = (experiment, others) if run == pipeline.first else (others, experiment)
     second = second.model_copy(update={"evaluation": experiment.evaluation})
     trained = [opened for opened, of in ((domains, experiment), (other_domains, others)) if of.stage]
