@@ -79,7 +79,7 @@ def test_fusion_takes_its_weight_from_identities_nobody_was_trained_on(made, ses
     with pytest.raises(ConfigError, match="fusion lerp: wanted identities that neither stage was trained on"):
         evaluate(first, session, pipeline=Pipeline(first, second, 5, "lerp"))
     alone = made("alone", **EMBEDDING, validation_pids=3, target=[])
-    with pytest.raises(ConfigError, match="wanted a target that .*second was not trained on"):
+    with pytest.raises(ConfigError, match=r"wanted a target that .*second was not trained on"):
         evaluate(alone, session, pipeline=Pipeline(alone, second, 5, "replace"))
     replaced = evaluate(first, session, pipeline=Pipeline(first, second, 5, "replace"))[0]
     assert [target.target for target in replaced.targets] == ["market1501"]  # the second stage has seen the others

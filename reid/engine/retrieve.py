@@ -112,12 +112,12 @@ def state_precision(model: Model, wanted: StatePrecision) -> StatePrecision:
 def scoring_way(model: Model, states: StatePrecision, shortcuts: Shortcuts) -> str | None:
     """By which kernel pairs are scored, and why, in half a sentence; None: the matcher has but one way."""
     with _kernel(shortcuts):
-        return describe(model.device, getattr(torch, states)) if model.matcher.info.kind == "all_pairs" else None
+        return describe(model.device, getattr(torch, states)) if model.matcher.info.takes_maxima else None
 
 
 def _shortened(model: Model, shortcuts: Shortcuts) -> Model:
     found = native.amx().reason if model.device.type == "cpu" else f"a model on {model.device}"
-    found = found if model.matcher.info.kind == "all_pairs" else type(model.matcher).__name__
+    found = found if model.matcher.info.takes_maxima else type(model.matcher).__name__
     if shortcuts.int8 and found:
         raise ConfigError(
             "evaluation.int8_products: wanted a matcher that compares all positions, on a CPU with the native AMX "

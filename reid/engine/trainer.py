@@ -113,7 +113,7 @@ class Trainer:
             StorageError: a checkpoint cannot be written; earlier ones are intact.
         """
         schedule, note = self._stage.schedule, self._stage.sampler.note
-        if self._model.matcher.info.kind == "all_pairs":
+        if self._model.matcher.info.takes_maxima:
             way = describe(self._model.device, dtype_of(self._stage.precision), with_grad=True)
             self._progress.say(f"pair scores: {way}")
         if note is not None:

@@ -32,6 +32,7 @@ class MatcherInfo:
         strides: strides of the feature maps it reads.
         has_correspondences: whether :meth:`Matcher.correspond` is implemented.
         embedding_dim: channels of the state's ``embedding`` field; None for other kinds.
+        takes_maxima: scores come from the maxima of similarity maps, for which there are several kernels.
         cosine: scores are cosines of the ``embedding``, -1..1.
         attended_dim: channels of the state's ``attended`` field; None where no attention chooses local features.
     """
@@ -41,6 +42,7 @@ class MatcherInfo:
     strides: tuple[int, ...]
     has_correspondences: bool = False
     embedding_dim: int | None = None
+    takes_maxima: bool = False
     cosine: bool = False
     attended_dim: int | None = None
 

@@ -52,7 +52,9 @@ class QAConv(AllPairsMatcher):
         channels, height, width = self.map_shape
         num_positions = height * width
         self.field_shape = (num_positions, config.dim)
-        self.info = MatcherInfo("all_pairs", symmetric=True, strides=(config.stride,), has_correspondences=True)
+        self.info = MatcherInfo(
+            "all_pairs", symmetric=True, strides=(config.stride,), has_correspondences=True, takes_maxima=True
+        )
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1, bias=False)
         self.neck_bn = nn.BatchNorm2d(config.dim)
         self.bn = nn.BatchNorm1d(1)

@@ -74,7 +74,13 @@ class TransMatcher(AllPairsMatcher):
         channels, height, width = self.map_shape
         self.field_shape = (config.num_layers, height * width, config.dim)
         symmetric = config.symmetric_embed or not config.score_embedding
-        self.info = MatcherInfo("all_pairs", symmetric, (config.stride,), has_correspondences=config.pool == "max")
+        self.info = MatcherInfo(
+            "all_pairs",
+            symmetric,
+            (config.stride,),
+            has_correspondences=config.pool == "max",
+            takes_maxima=config.pool == "max",
+        )
         self.neck_conv = nn.Conv2d(channels, config.dim, 3, padding=1)
         depth = config.num_layers - 1 if config.encoder else 0
         self.encoder = EncoderStack(depth, config.dim, config.feedforward, init=config.init)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from reid.build import build_model
 from reid.engine import retrieve as module
 from reid.engine.extract import Extraction
 from reid.engine.retrieve import Shortcuts, retrieve, scoring_way, state_precision
@@ -96,3 +97,11 @@ def test_a_gpu_scores_alike(model, records, tmp_path):
         for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(on_gpu.scores.score_QG, on_cpu.scores.score_QG, atol=1e-3)
+
+
+def test_only_matchers_that_take_maxima_have_a_kernel_to_tell_of():
+    features = {"name": "resnet", "depth": 18, "cut": "layer2"}
+    for pool, told in (("max", True), ("mean", False), ("softmax", False)):
+        table = {"name": "transmatcher", "stride": 8, "dim": 8, "num_layers": 1, "decoder_feedforward": 8, "pool": pool}
+        model = build_model(features, table, (64, 32), pretrained=False)
+        assert (scoring_way(model, "float32", Shortcuts()) is not None) == told
