@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from reid.nn.instance_norm import InstanceNorm
 from reid.vision import models
 
 BasicBlock = models.resnet.BasicBlock
@@ -55,7 +56,7 @@ class IBN(nn.Module):
     def __init__(self, num_channels: int) -> None:
         super().__init__()
         self.num_instance = num_channels // 2
-        self.IN = nn.InstanceNorm2d(self.num_instance, affine=True)
+        self.IN = InstanceNorm(self.num_instance)
         self.BN = nn.BatchNorm2d(num_channels - self.num_instance)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class BasicBlockIBNb(BasicBlock):
 
     def __init__(self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__(in_channels, planes, stride, downsample)
-        self.IN = nn.InstanceNorm2d(planes, affine=True)
+        self.IN = InstanceNorm(planes)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """Compute [B, planes, ceil(H / stride), ceil(W / stride)]."""
@@ -85,7 +86,7 @@ class BottleneckIBNb(Bottleneck):
 
     def __init__(self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__(in_channels, planes, stride, downsample)
-        self.IN = nn.InstanceNorm2d(planes * self.expansion, affine=True)
+        self.IN = InstanceNorm(planes * self.expansion)
 
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """Compute [B, 4 * planes, ceil(H / stride), ceil(W / stride)]."""

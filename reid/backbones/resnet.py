@@ -16,6 +16,7 @@ from reid.backbones._base import Backbone
 from reid.backbones._ibn import Ibn, residual_block
 from reid.backbones._weights import RECORDS, STATISTICS, PretrainedConfig, load_pretrained, normalization_of
 from reid.errors import ConfigError, ShapeError
+from reid.nn.instance_norm import InstanceNorm
 from reid.progress import Progress, Silent
 
 _NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -88,7 +89,7 @@ class ResNet(Backbone):
         self.config = config.model_copy(update={"normalization": normalization})
         self.strides = config.strides or (max(config.layer_strides.values()),)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.InstanceNorm2d(64, affine=True) if config.ibn == "b" else nn.BatchNorm2d(64)
+        self.bn1 = InstanceNorm(64) if config.ibn == "b" else nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         for layer in config.layer_strides:
