@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -213,5 +214,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])  # torch is imported once, not in every worker
+    # Imported once and not in every worker, which runs the main script's imports first. Naming "__main__" would do, but
+    # has no effect before Python 3.13.8 and 3.14.1 (CPython issue 126631).
+    context.set_forkserver_preload([name for name in sys.modules if name.partition(".")[0] == "reid"])
     return context
