@@ -1,4 +1,4 @@
-"""The types that travel between stages: image records, per-image states, correspondences.
+"""The types that travel between stages: image records, per-image states, correspondences and the truth about them.
 
 Shape letters used as suffixes everywhere: B batch, Q query images, G gallery images, N any count, C and D
 channels, H and W map height and width, S = H * W positions, L layers, P x K identities x images. Feature
@@ -145,16 +145,78 @@ class ImageState:
         return ImageState({name: torch.cat([state[name] for state in states]) for name in names}, states[0].fields)
 
 
+CorrespondenceKind = Literal["maximum", "assignment", "warp"]
+"""maximum: each query position with its most similar gallery position. assignment: a position has one partner or none.
+warp: where each query pixel lies, whether it can be seen there or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Correspondences:
     """Where the positions of one image match in another, for one pair.
 
     Attributes:
-        query_N2: (x, y) in pixels of the query image, [N, 2], float32.
+        query_N2: (x, y) in pixels of the query image, [N, 2], float32; the centre of the first pixel is (0.5, 0.5).
         gallery_N2: (x, y) in pixels of the gallery image, [N, 2], float32.
         confidence_N: [N], float32; comparable within a pair only.
+        kind: what a position's partner is.
     """
 
     query_N2: Tensor
     gallery_N2: Tensor
     confidence_N: Tensor
+    kind: CorrespondenceKind
+
+
+@dataclass(frozen=True, slots=True)
+class Warp:
+    """The truth about N pairs, one way: where what is seen at each pixel of one image lies in the other.
+
+    Attributes:
+        position_NHW2: of the centre of each pixel, (x, y) in pixels of the other image, [N, H, W, 2], float32; the
+            centre of its first pixel is (0.5, 0.5). Finite, and without meaning where nothing is visible.
+        visible_NHW: whether what the pixel shows can be seen in the other image, [N, H, W], bool.
+        known_NHW: whether ``visible_NHW`` tells the truth; losses and metrics leave other pixels out, [N, H, W], bool.
+    """
+
+    position_NHW2: Tensor
+    visible_NHW: Tensor
+    known_NHW: Tensor
+
+    def __len__(self) -> int:
+        return len(self.position_NHW2)
+
+    def __getitem__(self, index: slice | Tensor) -> Warp:
+        return Warp(self.position_NHW2[index], self.visible_NHW[index], self.known_NHW[index])
+
+    def to(self, device: torch.device | str) -> Warp:
+        """A copy on ``device``."""
+        return Warp(self.position_NHW2.to(device), self.visible_NHW.to(device), self.known_NHW.to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Warp]) -> Warp:
+        """All pairs, in order."""
+        fields = ("position_NHW2", "visible_NHW", "known_NHW")
+        return Warp(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Warps:
+    """The truth about N pairs, both ways."""
+
+    to_gallery: Warp
+    to_query: Warp
+
+    def __len__(self) -> int:
+        return len(self.to_gallery)
+
+    def __getitem__(self, index: slice | Tensor) -> Warps:
+        return Warps(self.to_gallery[index], self.to_query[index])
+
+    def to(self, device: torch.device | str) -> Warps:
+        """A copy on ``device``."""
+        return Warps(self.to_gallery.to(device), self.to_query.to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Warps]) -> Warps:
+        """All pairs, in order."""
+        return Warps(Warp.cat([part.to_gallery for part in parts]), Warp.cat([part.to_query for part in parts]))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reid.config import Config
 from reid.matchers._base import PairOutputs
-from reid.types import ImageState
+from reid.types import ImageState, Warps
 
 
 class LossConfig(Config):
@@ -68,6 +68,25 @@ class PairLoss(nn.Module, ABC):
         Args:
             outputs: what the matcher found for them.
             match_N: whether both images of a pair show the same person, [N], bool.
+        """
+
+
+class CorrespondenceLoss(nn.Module, ABC):
+    """A loss on where pairs match, built as ``TheClass(config, spec)``. The file's last line is ``COMPONENT = TheClass``.
+
+    Each loss names the child of :class:`PairOutputs` that it reads, and so the matchers it trains.
+    """
+
+    @abstractmethod
+    def forward(self, outputs: PairOutputs, warps: Warps) -> LossValue:
+        """Compute the loss of N pairs.
+
+        Args:
+            outputs: what the matcher found for them.
+            warps: the truth about them, in pixels.
+
+        Raises:
+            ConfigError: the outputs are those of a matcher that this loss cannot train.
         """
 
 

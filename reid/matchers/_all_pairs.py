@@ -84,4 +84,4 @@ def best_positions(map_SS: Tensor, height: int, width: int, image_size: tuple[in
     x_S = (cell % width + 0.5) * (image_size[1] / width)
     y_S = (torch.div(cell, width, rounding_mode="floor") + 0.5) * (image_size[0] / height)
     centre_S2 = torch.stack((x_S, y_S), dim=1)
-    return Correspondences(centre_S2, centre_S2[best.indices], best.values)
+    return Correspondences(centre_S2, centre_S2[best.indices], best.values, "maximum")

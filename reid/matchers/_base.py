@@ -35,6 +35,7 @@ class MatcherInfo:
         takes_maxima: scores come from the maxima of similarity maps, for which there are several kernels.
         cosine: scores are cosines of the ``embedding``, -1..1.
         attended_dim: channels of the state's ``attended`` field; None where no attention chooses local features.
+        reads_pixels: whether ``encode`` looks at the image itself, not at maps alone.
     """
 
     kind: Literal["embedding", "all_pairs", "top_k"]
@@ -45,6 +46,7 @@ class MatcherInfo:
     takes_maxima: bool = False
     cosine: bool = False
     attended_dim: int | None = None
+    reads_pixels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
