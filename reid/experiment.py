@@ -208,10 +208,22 @@ def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
     return resolve({**experiment.model_dump(mode="json", exclude_none=True), **changes}, "--protocol")
 
 
+_NO_RECIPE: dict[str, Any] = {
+    "title": True,
+    "seed": True,
+    "target": True,
+    "evaluation": True,
+    "checkpoints_kept": True,
+    "first_stage": {"run"},
+}
+
+
 def recipe(experiment: Experiment) -> str:
-    """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only."""
-    apart = {"title", "seed", "target", "evaluation", "checkpoints_kept"}
-    table = experiment.model_dump(mode="json", exclude_none=True, exclude=apart)
+    """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only.
+
+    The folder of a first stage's run is no part of it: each seed has a first stage of its own.
+    """
+    table = experiment.model_dump(mode="json", exclude_none=True, exclude=_NO_RECIPE)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]
 
 

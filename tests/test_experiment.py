@@ -116,6 +116,13 @@ def test_the_recipe_is_all_that_decides_the_training_but_the_seed(tiny):
     assert len({first, *(recipe(resolve(table, "z")) for table in tables)}) == 6
 
 
+def test_the_folder_of_a_first_stage_is_no_part_of_the_recipe(tiny):
+    seeds = [{**tiny, "seed": seed, "first_stage": {"run": f"runs/seed{seed}"}} for seed in (0, 1)]
+    other = {**tiny, "first_stage": {"run": "runs/seed0", "top_k": 7}}
+    one, two, third = (recipe(resolve(table, "x")) for table in (*seeds, other))
+    assert one == two != third
+
+
 def test_a_base_lends_what_is_not_said(tmp_path, toml, tiny):
     toml(tiny, "whole.toml")
     path = tmp_path / "part.toml"
