@@ -8,8 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-import torch
-
 ROUNDS = 5
 
 
@@ -30,11 +28,3 @@ def peak_mib(module: str, case: str) -> float:
     command = [sys.executable, "-m", "benchmarks._peak", module, case]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(3)]  # noqa: S603
     return statistics.median(float(run.stdout) for run in runs)
-
-
-def product_rate(rows: int, columns: int, depth: int, dtype: torch.dtype) -> float:
-    """Measured peak of a plain matrix product of this shape, FLOP/s."""
-    left, right = torch.randn(rows, depth).to(dtype), torch.randn(depth, columns).to(dtype)
-    out = torch.empty(rows, columns, dtype=dtype)
-    seconds = medians({"product": lambda: [torch.mm(left, right, out=out) for _ in range(10)]})["product"] / 10
-    return 2 * rows * columns * depth / seconds

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import BatchNorm1d, functional
 
 from benchmarks._rows import Row
-from benchmarks._timing import medians, peak_mib, product_rate
+from benchmarks._timing import medians, peak_mib
 from reid.kernels import native, simmax
 from reid.kernels.simmax import Backend
 from reid.matchers._base import Matcher
@@ -47,18 +47,25 @@ MFLOP = {
     "TransMatcher": 3 * (2 * 192 * 192 * 512 + 2 * 2 * 192 * 2048) / 1e6,
     "QAConv": (2 * 192 * 192 * 128 + 2 * 2 * 192) / 1e6,
 }
+_DEPTH = {"TransMatcher": 512, "QAConv": 128}
+_PRODUCTS = 200  # of 16 query images with one gallery image, in a round
+_PRODUCT_FLOP = {matcher: _PRODUCTS * 2 * 16 * 192 * 192 * depth for matcher, depth in _DEPTH.items()}
 
 
 def measure() -> list[Row]:
     """Rows: each matcher's reference, then our ways; a row's note compares with a plain product of the same shape."""
-    seconds = medians(cases(), rounds=3)
+    products = _products()
+    seconds = medians(cases() | products, rounds=3)
     rows = []
     for case, value in seconds.items():
+        if case in products:
+            continue
         matcher, _, way = case.partition(": ")
         pairs = QUERIES * GALLERY if way in WAYS else BLOCK**2
         reference_rate = BLOCK**2 / seconds[f"{matcher}: {REFERENCE}"]
         gflops = pairs / value * MFLOP[matcher] / 1e3
-        share = gflops * 1e9 / _plain_product(matcher, WAYS.get(way, (torch.float32,))[0])
+        plain = _PRODUCT_FLOP[matcher] / seconds[f"{matcher}: {WAYS.get(way, (torch.float32,))[0]}"]
+        share = gflops * 1e9 / plain
         note = f"{gflops:,.0f} GFLOP/s, {share:.0%} of a plain product's"
         ratio = pairs / value / reference_rate
         rows.append(Row(case, pairs / value, "pairs/s", ratio, peak_mib(NAME, case), GOALS.get(case), note))
@@ -116,8 +123,19 @@ def _quietly(scores: Callable[[], Tensor], *, keep: bool) -> Tensor:
         return scores()
 
 
-def _plain_product(matcher: str, dtype: torch.dtype) -> float:
-    return product_rate(16 * 192, 192, 512 if matcher == "TransMatcher" else 128, dtype)
+def _products() -> dict[str, Callable[[], object]]:
+    """Matcher and dtype -> plain matrix products of the shape of its maps, as many as :data:`_PRODUCT_FLOP`."""
+    cases = {}
+    for matcher, depth in _DEPTH.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            left, right = torch.randn(16 * 192, depth).to(dtype), torch.randn(depth, 192).to(dtype)
+            cases[f"{matcher}: {dtype}"] = partial(_multiply, left, right, torch.empty(16 * 192, 192, dtype=dtype))
+    return cases
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    for _ in range(_PRODUCTS):
+        torch.mm(left, right, out=out)
 
 
 def settled(matcher: M) -> M:
