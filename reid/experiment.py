@@ -17,6 +17,7 @@ from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.precision import Precision
 from reid.engine.schedule import ScheduleConfig, StepConfig
+from reid.engine.tasks.pairs import Negatives
 from reid.errors import ConfigError
 from reid.protocols._base import Transfer
 from reid.types import StatePrecision
@@ -29,6 +30,7 @@ class StageConfig(Config):
 
     task: Literal["block", "pairs"] = "block"  # all pairs of a batch; or some, for matchers too costly for all
     max_pairs: PositiveInt = 512  # of a step, task pairs only
+    negatives: Negatives = "random"  # of those pairs: strangers at random, or what looks most alike as a whole
     epochs: PositiveInt
     sampler: Table
     loss: Table

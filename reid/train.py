@@ -181,7 +181,9 @@ def _task(config: StageConfig, model: Model, spec: LossSpec, layout: Layout) -> 
             'found none. Set auxiliary = { name = "attention" }, or num_locals = 0 in [matcher] to keep all of them.'
         )
     if config.task == "pairs" and isinstance(loss, PairLoss) and isinstance(auxiliary, AuxiliaryLoss | None):
-        return PairsTask(model, loss, layout, config.max_pairs, auxiliary)
+        return PairsTask(
+            model, loss, layout, max_pairs=config.max_pairs, negatives=config.negatives, auxiliary=auxiliary
+        )
     if config.task == "block" and isinstance(loss, Loss) and auxiliary is None and layout == "any":
         return BlockTask(model, loss)
     raise ConfigError(
