@@ -17,7 +17,7 @@ from reid.data.samplers._base import MiningSampler, Neighbours, Sampler
 from reid.datasets._base import Dataset
 from reid.engine.model import Model
 from reid.errors import ConfigError
-from reid.losses._base import AuxiliaryLoss, Loss, LossSpec, PairLoss
+from reid.losses._base import AuxiliaryLoss, CorrespondenceLoss, Loss, LossSpec, PairLoss
 from reid.matchers._base import Matcher
 from reid.progress import Progress
 from reid.protocols._base import Protocol
@@ -119,9 +119,9 @@ def build_sampler(
     return sampler
 
 
-def build_loss(table: Table, spec: LossSpec) -> Loss | PairLoss | AuxiliaryLoss:
+def build_loss(table: Table, spec: LossSpec) -> Loss | PairLoss | CorrespondenceLoss | AuxiliaryLoss:
     """The loss of a ``[stage.loss]`` or ``[stage.auxiliary]`` table."""
-    loss: Loss | PairLoss | AuxiliaryLoss = _build("loss", table, spec)
+    loss: Loss | PairLoss | CorrespondenceLoss | AuxiliaryLoss = _build("loss", table, spec)
     return loss
 
 

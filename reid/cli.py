@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from reid.build import component_names, find_protocol
+from reid.cli_correspond import correspond_command
 from reid.cli_curve import curve_command
 from reid.cli_data import data_app
+from reid.cli_match import match_command
 from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPath, Workers, open_session, set_option
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
@@ -170,6 +172,8 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
 
 
 app.command("curve")(curve_command)
+app.command("match")(match_command)
+app.command("correspond")(correspond_command)
 
 
 @app.command("convert")

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from reid.build import build_dataset
+from reid.build import build_dataset, component_config
 from reid.data.holdout import hold_out
+from reid.data.surfaces import SurfaceImages, draw_surface_images
 from reid.datasets._base import DataSet
+from reid.datasets.synthped import Config as SynthpedConfig
+from reid.datasets.synthped import people_of
 from reid.engine.training_set import TrainingSet
 from reid.errors import ConfigError, DatasetError
 from reid.experiment import Experiment, Table
@@ -95,6 +98,31 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     if experiment.validation_pids:
         targets.append(_target(VALIDATION, held.query, held.gallery, checked=checked))
     return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
+
+
+def training_surfaces(experiment: Experiment, train: Sequence[ImageRecord], session: Session) -> SurfaceImages:
+    """Renderings of the training people of the first synthped source, with their true surface points.
+
+    Args:
+        experiment: its sources.
+        train: training images; people held out of them are left out here as well.
+        session: where to report.
+
+    Raises:
+        ConfigError: there is no such source.
+    """
+    for table in experiment.source:
+        config = component_config("dataset", table, "[[source]]")
+        if isinstance(config, SynthpedConfig):
+            drawn = draw_surface_images(
+                config, config.num_train_pids, image_size=experiment.image_size, progress=session.progress
+            )
+            source = people_of(config)
+            return drawn.of_people({record.pid for record in train if record.source == source})
+    raise ConfigError(
+        "stage.views.surface_share: wanted a [[source]] named synthped, whose true surfaces are known, found "
+        f"{', '.join(repr(table['name']) for table in experiment.source)}. Set surface_share = 0 or add one."
+    )
 
 
 def new_to(others: Sequence[Domains], targets: Iterable[Target]) -> list[Target]:

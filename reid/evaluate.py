@@ -15,12 +15,10 @@ from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
 from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
-from reid.experiment import Experiment, Fusion, Table, recipe
+from reid.experiment import Experiment, Fusion, describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
 from reid.trial import How, Test, best_weight, try_one_stage, try_reranked, try_two_stages
-
-_SAID_APART = ("name", "weights", "normalization")
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _test_one_stage(run: RunFolder, experiment: Experiment, domains: Domains, ho
     if not tables:
         return stamp, _each(domains.targets, how, partial(try_one_stage, model))
     rerankers = [build_reranker(table) for table in tables]
-    stamp = stamp.model_copy(update={"rerankers": tuple(map(_describe, tables))})
+    stamp = stamp.model_copy(update={"rerankers": tuple(map(describe, tables))})
     return stamp, _each(domains.targets, how, partial(try_reranked, model, rerankers))
 
 
@@ -130,7 +128,7 @@ def _test_pipeline(
     trained = [opened for opened, of in ((domains, experiment), (other_domains, others)) if of.stage]
     way = scoring_way(stages.second, how.options.state_precision, Shortcuts())
     stamp = _stamp(second, trained, stages.second, way)
-    proposed = f"{_describe(first.matcher)}, top {pipeline.top_k}, {pipeline.fusion}"
+    proposed = f"{describe(first.matcher)}, top {pipeline.top_k}, {pipeline.fusion}"
     return stamp.model_copy(update={"first_stage": proposed}), tests
 
 
@@ -171,24 +169,12 @@ def _stamp(experiment: Experiment, trained: Sequence[Domains], model: Model, way
         int8_products=experiment.evaluation.int8_products,
         state_precision=state_precision(model, experiment.evaluation.state_precision),
         pair_scores=way,
-        backbone=None if backbone is None else _describe(backbone),
-        weights=_weights(backbone),
-        matcher=_describe(experiment.matcher),
+        backbone=None if backbone is None else describe(backbone),
+        weights=weights_file(backbone),
+        matcher=describe(experiment.matcher),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         commit=commit(),
     )
-
-
-def _weights(backbone: Table | None) -> str | None:
-    if backbone is None or backbone["weights"] == "none":
-        return None
-    return Path(backbone["weights"]).name  # a file's folder is nobody's business
-
-
-def _describe(table: Table) -> str:
-    """A component in a few words: its name and the settings that make it what it is."""
-    settings = (f"{key}={value}" for key, value in table.items() if key not in _SAID_APART)
-    return f"{table['name']} ({', '.join(settings)})"
 
 
 def _training(run: RunFolder, experiment: Experiment) -> Training | None:

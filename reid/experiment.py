@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from reid.build import Kind, component_config, settled_backbone
 from reid.config import Config, parse, read_toml, set_value
+from reid.data.pairs import ViewsConfig
 from reid.data.transforms import AugmentConfig
 from reid.engine.optimizer import OptimizerConfig
 from reid.engine.precision import Precision
@@ -28,7 +29,8 @@ Table = dict[str, Any]
 class StageConfig(Config):
     """``[[stage]]``: one training stage; the defaults are TransMatcher's published recipe."""
 
-    task: Literal["block", "pairs"] = "block"  # all pairs of a batch; or some, for matchers too costly for all
+    # block: all pairs of a batch; pairs: some, for matchers too costly for all; correspondence: where views match
+    task: Literal["block", "pairs", "correspondence"] = "block"
     max_pairs: PositiveInt = 512  # of a step, task pairs only
     negatives: Negatives = "random"  # of those pairs: strangers at random, or what looks most alike as a whole
     epochs: PositiveInt
@@ -38,6 +40,7 @@ class StageConfig(Config):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = StepConfig()
     augment: AugmentConfig = AugmentConfig()
+    views: ViewsConfig = ViewsConfig()  # task correspondence only: in the place of augment
     precision: Precision = "float32"
     backbone_mode: Literal["eval", "train"] = "eval"  # eval: pretrained batch statistics stay; train: from scratch
     frozen: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
@@ -210,6 +213,8 @@ def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
     return resolve({**experiment.model_dump(mode="json", exclude_none=True), **changes}, "--protocol")
 
 
+_SAID_APART = ("name", "weights", "normalization")
+
 _NO_RECIPE: dict[str, Any] = {
     "title": True,
     "seed": True,
@@ -227,6 +232,19 @@ def recipe(experiment: Experiment) -> str:
     """
     table = experiment.model_dump(mode="json", exclude_none=True, exclude=_NO_RECIPE)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def describe(table: Table) -> str:
+    """A component in a few words: its name and the settings that make it what it is."""
+    settings = (f"{key}={value}" for key, value in table.items() if key not in _SAID_APART)
+    return f"{table['name']} ({', '.join(settings)})"
+
+
+def weights_file(backbone: Table | None) -> str | None:
+    """Name of what a backbone started from; its folder is nobody's business. None: random weights, or no backbone."""
+    if backbone is None or backbone["weights"] == "none":
+        return None
+    return Path(backbone["weights"]).name
 
 
 def differing(one: Experiment, two: Experiment) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from reid.build import build_loss, build_model, build_sampler
 from reid.data.samplers._base import Layout, Neighbours
 from reid.data.transforms import TrainTransform
-from reid.domains import open_domains
+from reid.domains import open_domains, training_surfaces
 from reid.engine.checkpoint import (
     Checkpoint,
     epoch_folder,
@@ -30,12 +30,13 @@ from reid.engine.neighbours import nearest_others
 from reid.engine.schedule import build_schedule
 from reid.engine.tally import Clock
 from reid.engine.tasks.block import BlockTask
+from reid.engine.tasks.correspondence import CorrespondenceTask
 from reid.engine.tasks.pairs import PairsTask
 from reid.engine.trainer import Stage, Trainer
-from reid.engine.training_set import TrainingSet, cache_maps
+from reid.engine.training_set import PairedTrainingSet, TrainingSet, cache_maps
 from reid.errors import ConfigError
 from reid.experiment import Experiment, FirstStageConfig, StageConfig
-from reid.losses._base import AuxiliaryLoss, Loss, LossSpec, PairLoss
+from reid.losses._base import AuxiliaryLoss, CorrespondenceLoss, Loss, LossSpec, PairLoss
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
 
@@ -121,7 +122,7 @@ def _train_stages(
     with closing(TrainingLog(run.path, last_step=clock.step)) as log:
         while clock.stage < len(experiment.stage):
             config = experiment.stage[clock.stage]
-            seen = _cached(run, model, data, session) if config.cache_maps else data
+            seen = _seen(run, experiment, config, model, data, session)
             trainer = Trainer(
                 _build_stage(run, experiment, config, model, data, session),
                 seen,
@@ -138,6 +139,23 @@ def _train_stages(
                 resumed = None
             trainer.fit()
             clock.next_stage()
+
+
+def _seen(
+    run: RunFolder, experiment: Experiment, config: StageConfig, model: Model, data: TrainingSet, session: Session
+) -> TrainingSet:
+    """What a stage loads: the images, the maps of a frozen backbone, or pairs of views."""
+    if config.cache_maps:
+        if model.matcher.info.reads_pixels:
+            raise ConfigError(
+                f"[stage] cache_maps: wanted a matcher that reads maps alone, found {type(model.matcher).__name__}, "
+                "which looks at pixels too. Leave cache_maps out."
+            )
+        return _cached(run, model, data, session)
+    if config.task == "correspondence":
+        surfaces = training_surfaces(experiment, data.records, session) if config.views.surface_share else None
+        return PairedTrainingSet(data.records, data.labels, experiment.image_size, config.views, surfaces)
+    return data
 
 
 def _cached(run: RunFolder, model: Model, data: TrainingSet, session: Session) -> TrainingSet:
@@ -172,7 +190,9 @@ def _neighbours(run: RunFolder, first: FirstStageConfig, data: TrainingSet, sess
     return nearest_others(proposer, data.records, k, how, folder=run.path, progress=session.progress)
 
 
-def _task(config: StageConfig, model: Model, spec: LossSpec, layout: Layout) -> BlockTask | PairsTask:
+def _task(
+    config: StageConfig, model: Model, spec: LossSpec, layout: Layout
+) -> BlockTask | PairsTask | CorrespondenceTask:
     loss = build_loss(config.loss, spec)
     auxiliary = None if config.auxiliary is None else build_loss(config.auxiliary, spec)
     if spec.attended_dim is not None and auxiliary is None:
@@ -184,9 +204,12 @@ def _task(config: StageConfig, model: Model, spec: LossSpec, layout: Layout) -> 
         return PairsTask(
             model, loss, layout, max_pairs=config.max_pairs, negatives=config.negatives, auxiliary=auxiliary
         )
+    if config.task == "correspondence" and isinstance(loss, CorrespondenceLoss) and auxiliary is None:
+        return CorrespondenceTask(model, loss)
     if config.task == "block" and isinstance(loss, Loss) and auxiliary is None and layout == "any":
         return BlockTask(model, loss)
     raise ConfigError(
-        f'[stage]: wanted task = "pairs" with a loss on pairs such as pair_bce, or "block" with a loss on all pairs '
-        f"and a sampler of identities, found {config.task} with {config.loss['name']} and {config.sampler['name']}."
+        '[stage]: wanted task = "pairs" with a loss on pairs such as pair_bce, "correspondence" with a loss on where '
+        'views match such as assignment, or "block" with a loss on all pairs and a sampler of identities, '
+        f"found {config.task} with {config.loss['name']} and {config.sampler['name']}."
     )

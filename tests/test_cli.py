@@ -36,7 +36,7 @@ def folder_set(data_root):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "convert", "curve", "data"]),
+        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "convert", "curve", "match", "correspond"]),
         (
             ["run"],
             ["Train, test and report", "--out", "stage.0.epochs=3", "--device", "runs/NAME", "leave_one_out_all"],
@@ -44,6 +44,8 @@ def folder_set(data_root):
         (["train"], ["without testing", "--resume", "--workers", "stage.0.epochs=3"]),
         (["evaluate"], ["Test the model of a run", "--data", "evaluation.camera_rule=false", "results_2.json"]),
         (["table"], ["beside the published numbers"]),
+        (["match"], ["where two images match", "--run", "--out"]),
+        (["correspond"], ["where a run's matcher finds correspondences", "--pairs"]),
         (["data"], ["list", "check", "make"]),
         (["data", "list"], ["List all data sets"]),
         (["data", "check"], ["published counts", "--deep", "--root", "expected_counts=none"]),

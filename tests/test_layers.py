@@ -22,10 +22,10 @@ LINES = [
     {"domains"},
     {"train", "convert"},
     {"trial"},
-    {"evaluate", "curve"},
+    {"evaluate", "curve", "match", "correspond"},
     {"pictures"},
     {"cli_options"},
-    {"cli_data", "cli_curve"},
+    {"cli_data", "cli_curve", "cli_match", "cli_correspond"},
     {"cli"},
     {"__main__"},
 ]

@@ -6,36 +6,23 @@ the number of workers. Images travel as uint8 and are divided by 255 where the m
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from reid.data._random import generator
+from reid.data._workers import load_batches
 from reid.data.transforms import TestTransform, TrainTransform
-from reid.errors import ImageError, WorkerError
-from reid.types import FeatureMaps, ImageRecord
+from reid.errors import ImageError
+from reid.types import FeatureMaps, ImageRecord, Warps
 
-_Keys = list[tuple[int, int]]
 _MAX_WORKERS = 8  # about 2,400 augmented images a second at 384 x 128: more than one GPU trains on
-_WORKER_ENDED = (
-    "loading images: wanted worker processes that run to the end, found one that ended early. In a script of your own, "
-    "start below `if __name__ == '__main__':`. Otherwise memory may have run out: use fewer workers (0 always works)."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +33,13 @@ class TrainBatch:
         inputs: augmented images, RGB, [B, 3, H, W], uint8; or stride -> feature map, [B, C, H, W].
         label_B: classes, [B], int64.
         read_s: seconds that one process took to read and augment them.
+        warps: of B / 2 pairs, the first half of the images with the second; None where nothing is known about them.
     """
 
     inputs: Tensor | FeatureMaps
     label_B: Tensor
     read_s: float
+    warps: Warps | None = None
 
 
 def read_image(path: Path) -> Image.Image:
@@ -101,7 +90,8 @@ def train_batches(
     """
     label_N = torch.as_tensor(labels, dtype=torch.int64)
     load = partial(_read_train, transform, seed, epoch)
-    for indices, (image_BCHW, read_s) in zip(batches, _load(records, batches, load, num_workers), strict=True):
+    loaded = load_batches(file_names(records), batches, load, num_workers)
+    for indices, ((image_BCHW,), read_s) in zip(batches, loaded, strict=True):
         yield TrainBatch(image_BCHW, label_N[torch.as_tensor(indices)], read_s)
 
 
@@ -126,95 +116,17 @@ def test_batches(
     positions = range(len(records))
     batches = [positions[start : start + batch_size] for start in range(0, len(records), batch_size)]
     load = partial(_read_test, TestTransform(image_size))
-    yield from (image_BCHW for image_BCHW, _ in _load(records, batches, load, num_workers))
+    yield from (image_BCHW for (image_BCHW,), _ in load_batches(file_names(records), batches, load, num_workers))
 
 
-class _Images(Dataset[tuple[NDArray[np.uint8], float]]):
-    """What a worker holds: file names, and how to load the image at a place of the epoch."""
-
-    def __init__(self, records: Sequence[ImageRecord], load: Callable[[Path, int], Tensor]) -> None:
-        self._names = [str(record.path) for record in records]  # strings: Paths take many times as long to send
-        self._load = load
-
-    def __getitems__(self, keys: _Keys) -> tuple[NDArray[np.uint8], float] | ImageError:
-        """One batch, and the seconds it took.
-
-        An error is returned: raised here, DataLoader would bury its message in a traceback.
-
-        As NumPy, a batch comes through a pipe. As a tensor, it would come through /dev/shm, which is too small for
-        it in many containers.
-        """
-        started = time.perf_counter()
-        try:
-            loaded = [self._load(Path(self._names[index]), place) for place, index in keys]
-        except ImageError as error:
-            return error
-        return np.asarray(torch.stack(loaded)), time.perf_counter() - started
+def file_names(records: Sequence[ImageRecord]) -> list[str]:
+    """Of the images: as strings, for Paths take many times as long to send to a worker."""
+    return [str(record.path) for record in records]
 
 
-def _load(
-    records: Sequence[ImageRecord],
-    batches: Sequence[Sequence[int]],
-    load: Callable[[Path, int], Tensor],
-    num_workers: int,
-) -> Iterator[tuple[Tensor, float]]:
-    loader: DataLoader[Any] = DataLoader(
-        _Images(records, load),
-        batch_sampler=_number(batches),
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        worker_init_fn=_end_with_parent if num_workers else None,
-        multiprocessing_context=_context() if num_workers else None,
-        generator=torch.Generator(),  # DataLoader would draw from the global one, whose state training saves
-    )
-    try:
-        for batch in loader:
-            if isinstance(batch, ImageError):
-                raise batch
-            image_BCHW, read_s = batch
-            yield torch.from_numpy(image_BCHW), read_s
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkerError(_WORKER_ENDED) from error
+def _read_train(transform: TrainTransform, seed: int, epoch: int, name: str, place: int) -> tuple[Tensor]:
+    return (transform(read_image(Path(name)), generator(seed, "augment", epoch, place)),)
 
 
-def _number(batches: Sequence[Sequence[int]]) -> list[_Keys]:
-    """Give each image its place in the epoch: an image drawn twice is augmented in two ways."""
-    starts = np.cumsum([0, *map(len, batches)]).tolist()
-    return [list(enumerate(batch, start)) for start, batch in zip(starts, batches, strict=False)]
-
-
-def _read_train(transform: TrainTransform, seed: int, epoch: int, path: Path, place: int) -> Tensor:
-    return transform(read_image(path), generator(seed, "augment", epoch, place))
-
-
-def _read_test(transform: TestTransform, path: Path, _place: int) -> Tensor:
-    return transform(read_image(path))
-
-
-def _end_with_parent(_worker: int) -> None:
-    """A worker whose main process was killed would wait for work for ever: its own parent is the fork server."""
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
-
-
-def _context() -> BaseContext:
-    """How workers start: not by fork, which can hang where torch, tqdm or TensorBoard have threads."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # Imported once and not in every worker, which runs the main script's imports first. Naming "__main__" would do, but
-    # has no effect before Python 3.13.8 and 3.14.1 (CPython issue 126631).
-    context.set_forkserver_preload([name for name in sys.modules if name.partition(".")[0] == "reid"])
-    return context
+def _read_test(transform: TestTransform, name: str, _place: int) -> tuple[Tensor]:
+    return (transform(read_image(Path(name))),)

@@ -57,7 +57,7 @@ def extract_both(
 
     Args:
         first: its backbone is the one that is used.
-        second: its matcher reads the same maps; it looks at no pixels.
+        second: its matcher reads the same maps.
         records: the images.
         how: how both models' states are computed and kept.
     """
@@ -74,7 +74,7 @@ def extract_both(
 
 def _both(first: Model, second: Model, image_BCHW: Tensor) -> tuple[ImageState, ImageState]:
     state, maps = first.states_and_maps(image_BCHW)
-    return state, second(maps)
+    return state, second.states_and_maps(image_BCHW, maps)[0]
 
 
 def _fast(model: Model, how: Extraction) -> Model:

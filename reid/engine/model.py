@@ -53,10 +53,17 @@ class Model(nn.Module):
         """
         return self.states_and_maps(inputs)[0]
 
-    def states_and_maps(self, inputs: Tensor | FeatureMaps) -> tuple[ImageState, FeatureMaps]:
-        """As :meth:`forward`, and the backbone's maps the states were made of."""
+    def states_and_maps(
+        self, inputs: Tensor | FeatureMaps, known: FeatureMaps | None = None
+    ) -> tuple[ImageState, FeatureMaps]:
+        """As :meth:`forward`, and the backbone's maps the states were made of.
+
+        Args:
+            inputs: as :meth:`forward` takes them.
+            known: maps of these images, where another model of the same backbone has them already.
+        """
         if isinstance(inputs, Tensor):
-            image_BCHW, maps = self._pixels(inputs), self.feature_maps(inputs)
+            image_BCHW, maps = self._pixels(inputs), self.feature_maps(inputs) if known is None else known
         else:
             maps = {stride: map_BCHW.to(self.device).float() for stride, map_BCHW in inputs.items()}
             image_BCHW = torch.empty(len(next(iter(maps.values()))), 3, 0, 0, device=self.device)

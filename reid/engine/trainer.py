@@ -31,6 +31,7 @@ from reid.engine.precision import Precision, autocast, check_precision, dtype_of
 from reid.engine.schedule import Schedule
 from reid.engine.tally import Clock, Tally
 from reid.engine.tasks.block import BlockTask
+from reid.engine.tasks.correspondence import CorrespondenceTask
 from reid.engine.tasks.pairs import PairsTask
 from reid.engine.training_set import Epoch, TrainingSet
 from reid.errors import TrainingError
@@ -46,7 +47,7 @@ class Stage:
     """What one stage trains, and how.
 
     Attributes:
-        task: model and loss; called with a batch it returns the loss.
+        task: model and loss; called with a batch it returns the loss's value.
         sampler: which images make a batch.
         transform: augmentation.
         optimizer: rates and clipping.
@@ -56,7 +57,7 @@ class Stage:
         frozen: roles of parameters (backbone, encoder, decoder) that stay as they are.
     """
 
-    task: BlockTask | PairsTask
+    task: BlockTask | PairsTask | CorrespondenceTask
     sampler: Sampler
     transform: TrainTransform
     optimizer: OptimizerConfig
@@ -166,7 +167,7 @@ class Trainer:
         stage = self._stage
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self._model.device, stage.precision):
-            value = stage.task(batch.inputs, batch.label_B)
+            value = stage.task(batch)
         if value.loss is None:
             return None, value.accuracy
         self._scaler.scale(value.loss).backward()

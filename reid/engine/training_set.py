@@ -12,6 +12,8 @@ from torch import Tensor
 
 from reid.data._random import generator
 from reid.data.loader import TrainBatch, test_batches, train_batches
+from reid.data.pairs import Views, ViewsConfig, pair_batches
+from reid.data.surfaces import SurfaceImages
 from reid.data.transforms import TrainTransform
 from reid.engine.extract import images_together
 from reid.engine.model import Model
@@ -73,6 +75,20 @@ class CachedTrainingSet(TrainingSet):
             maps = {int(name): stored[index_B, mirror_B] for name, stored in self.maps.tensors.items()}
             place += len(indices)
             yield TrainBatch(maps, label_N[index_B], time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class PairedTrainingSet(TrainingSet):
+    """Training images from each of which a pair of views with known correspondences is made."""
+
+    image_size: tuple[int, int]
+    views: ViewsConfig
+    surfaces: SurfaceImages | None
+
+    def load(self, batches: Sequence[Sequence[int]], transform: TrainTransform, when: Epoch) -> Iterator[TrainBatch]:  # noqa: ARG002
+        """See :func:`reid.data.pairs.pair_batches`; the views' own photometry takes the place of ``transform``."""
+        views = Views(self.views, self.image_size, self.surfaces, when.seed, when.epoch)
+        return pair_batches(self.records, self.labels, batches, views, num_workers=when.num_workers)
 
 
 def cache_maps(model: Model, data: TrainingSet, *, num_workers: int, file: Path, progress: Progress) -> TrainingSet:

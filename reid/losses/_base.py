@@ -72,7 +72,7 @@ class PairLoss(nn.Module, ABC):
 
 
 class CorrespondenceLoss(nn.Module, ABC):
-    """A loss on where pairs match, built as ``TheClass(config, spec)``. The file's last line is ``COMPONENT = TheClass``.
+    """A loss on where pairs match, built as ``TheClass(config, spec)``; the last line is ``COMPONENT = TheClass``.
 
     Each loss names the child of :class:`PairOutputs` that it reads, and so the matchers it trains.
     """

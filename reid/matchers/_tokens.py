@@ -8,13 +8,12 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
-from reid.errors import ShapeError
 from reid.matchers._all_pairs import TEMPORARY_BYTES
-from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, PairOutputs
+from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig
 from reid.matchers._inputs import map_shape, read_field, read_map
-from reid.types import FeatureSpec, ImageState, StateField
+from reid.nn.dtype import at_least_float32
+from reid.types import FeatureSpec, ImageState
 
 EMBEDDING_STD = 0.02  # of learned embeddings that are added to tokens, at the start; ViT's
 
@@ -173,69 +172,10 @@ def read_tokens(state: ImageState, name: str, neck: TokenNeck, dim: int) -> Tens
         ShapeError: the field is missing or has another shape.
     """
     token_NSD = read_field(state, name, (neck.num_tokens, dim), neck.name)
-    return token_NSD.to(torch.promote_types(token_NSD.dtype, torch.float32))
+    return at_least_float32(token_NSD)
 
 
 def pairs_at_once(config: TokenConfig, num_tokens: int) -> int:
     """How many pairs of ``num_tokens`` tokens may go through a layer together within the temporaries' limit."""
     channels = config.feedforward + 8 * config.dim + config.num_heads * num_tokens  # a layer's, of each token
     return max(1, min(PAIRS_PER_CHUNK, TEMPORARY_BYTES // (4 * num_tokens * channels)))
-
-
-class ScoreNorm(nn.Module):
-    """Batch norm of scores whose scale is the exponential of a parameter: it keeps the order of scores for good.
-
-    With a free scale a step could turn the sign, and then the nearest embeddings would score lowest. At the start, 1
-    and 0, it is the usual batch norm. In training mode the statistics are over all scores of the call.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bn = nn.BatchNorm1d(1, affine=False)
-        self.log_scale = nn.Parameter(torch.zeros(1))
-        self.shift = nn.Parameter(torch.zeros(1))
-
-    def forward(self, score: Tensor) -> Tensor:
-        """Normalise scores of any shape."""
-        normed: Tensor = self.bn(score.reshape(-1, 1)).view(score.shape)
-        return normed * self.log_scale.exp() + self.shift
-
-
-class DotProductMatcher(Matcher):
-    """Score a pair by the batch norm of the dot product of its images' vectors.
-
-    State: ``embedding`` [N, D], not normalised. Sorting by its dot product is sorting by score, see :class:`ScoreNorm`.
-    In training mode a call's scores are normalised together: all pairs of a batch against itself.
-
-    Attributes:
-        dim: D.
-        name: for error messages.
-    """
-
-    dim: int
-    name: str
-    score_norm: ScoreNorm
-
-    def pair(self, query: ImageState, gallery: ImageState) -> PairOutputs:
-        """See :meth:`Matcher.pair`."""
-        query_ND, gallery_ND = self._embedding(query), self._embedding(gallery)
-        if len(query_ND) != len(gallery_ND):
-            raise ShapeError(
-                f"{self.name}: wanted aligned pairs, found {len(query_ND)} query and {len(gallery_ND)} gallery images."
-            )
-        with torch.autocast(query_ND.device.type, enabled=False):
-            return PairOutputs(self.score_norm((query_ND * gallery_ND).sum(1)))
-
-    def score(self, query: ImageState, gallery: ImageState) -> Tensor:
-        """See :meth:`Matcher.score`."""
-        query_QD, gallery_GD = self._embedding(query), self._embedding(gallery)
-        with torch.autocast(query_QD.device.type, enabled=False):
-            return self.score_norm(functional.linear(query_QD, gallery_GD))  # type: ignore[no-any-return]
-
-    def _state(self, embedding_BD: Tensor) -> ImageState:
-        return ImageState({"embedding": embedding_BD}, {"embedding": StateField(bears_halving=False)})
-
-    def _embedding(self, state: ImageState) -> Tensor:
-        """In at least float32."""
-        embedding_ND = read_field(state, "embedding", (self.dim,), self.name)
-        return embedding_ND.to(torch.promote_types(embedding_ND.dtype, torch.float32))

@@ -39,7 +39,9 @@ class ColorHistogram(Matcher):
         row_stripe = torch.arange(height) * config.num_stripes // height
         self.register_buffer("_row_stripe", row_stripe, persistent=False)
         dim = config.num_stripes * (config.num_bins**2 + config.num_bins)
-        self.info = MatcherInfo(kind="embedding", symmetric=True, strides=(), embedding_dim=dim, cosine=True)
+        self.info = MatcherInfo(
+            "embedding", symmetric=True, strides=(), embedding_dim=dim, cosine=True, reads_pixels=True
+        )
 
     def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:  # noqa: ARG002
         """See :class:`Matcher`; the state's ``embedding`` is [N, D], the square roots of the histograms, unit norm."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from reid.errors import ConfigError
 from reid.matchers._base import ParameterGroup
-from reid.matchers._local_tokens import AttentionLayer, TokenMatcher, Tokens, TokensConfig
+from reid.matchers._local_tokens import Tokens, TokensConfig
+from reid.matchers._token_matcher import AttentionLayer, TokenMatcher
 from reid.types import FeatureSpec
 
 

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reid.matchers._base import ParameterGroup
-from reid.matchers._local_tokens import AttentionLayer, TokenMatcher, Tokens, TokensConfig
+from reid.matchers._local_tokens import Tokens, TokensConfig
+from reid.matchers._token_matcher import AttentionLayer, TokenMatcher
 from reid.types import FeatureSpec
 
 LOCAL_QUERY, LOCAL_GALLERY, CLS, SEP, GLOBAL_QUERY, GLOBAL_GALLERY = range(6)

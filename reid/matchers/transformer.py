@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from reid.matchers._base import MatcherInfo, ParameterGroup
-from reid.matchers._tokens import Decoder, DotProductMatcher, ScoreNorm, TokenConfig, TokenNeck, encoder
+from reid.matchers._dot_product import DotProductMatcher, ScoreNorm
+from reid.matchers._tokens import Decoder, TokenConfig, TokenNeck, encoder
 from reid.types import FeatureSpec, ImageState
 
 QUERY_STD = 1e-3

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from reid.matchers._base import MatcherInfo, ParameterGroup
-from reid.matchers._tokens import DotProductMatcher, ScoreNorm, TokenConfig, TokenNeck, encoder
+from reid.matchers._dot_product import DotProductMatcher, ScoreNorm
+from reid.matchers._tokens import TokenConfig, TokenNeck, encoder
 from reid.types import FeatureSpec, ImageState
 
 

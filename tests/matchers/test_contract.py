@@ -10,13 +10,39 @@ from safetensors.torch import load_file, save_file
 
 import reid.matchers
 from reid.errors import ShapeError
-from reid.losses import attention, identity_triplet, pair_bce, pairwise, triplet
-from reid.losses._base import Loss, LossSpec, LossValue, PairLoss
+from reid.losses import assignment, attention, dense_warp, identity_triplet, pair_bce, pairwise, triplet
+from reid.losses._base import CorrespondenceLoss, Loss, LossSpec, LossValue, PairLoss
 from reid.matchers._base import Matcher, MatcherConfig
-from reid.types import FeatureSpec, ImageState
+from reid.matchers.roma import RoMa
+from reid.matchers.superglue import SuperGlue
+from reid.types import FeatureSpec, ImageState, Warp, Warps
 
 SPEC = FeatureSpec((96, 32), {16: (8, 6, 2)})
 NAMES = sorted(p.stem for p in Path(reid.matchers.__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+ROMA: dict[str, object] = {
+    "dim": 8,
+    "gp_dim": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "feedforward": 16,
+    "fine_channels": [4, 4, 6, 8],
+    "refiners": [
+        {"stride": 8, "dim": 6, "displacement": 4, "radius": 1, "num_blocks": 1},
+        {"stride": 4, "dim": 4, "displacement": 4, "radius": 0, "num_blocks": 1},
+    ],
+}
+ROMA_DKM: dict[str, object] = {
+    **ROMA,
+    "head": "regression",
+    "score": "certainty_sim",
+    "refiners": [
+        {"stride": 16, "dim": 8, "displacement": 4, "radius": 1, "num_blocks": 1},
+        {"stride": 8, "dim": 6, "displacement": 4, "radius": 0, "num_blocks": 1},
+    ],
+}
+
+SUPERGLUE: dict[str, object] = {"dim": 16, "num_heads": 2, "train_iterations": 5, "eval_iterations": 10}
 
 SMALL: dict[str, list[dict[str, object]]] = {
     "color_histogram": [{}],
@@ -31,6 +57,12 @@ SMALL: dict[str, list[dict[str, object]]] = {
     "rrt": [
         {"dim": 16, "num_heads": 2, "num_layers": 2, "feedforward": 24, "row_embedding": True, "num_locals": 14},
         {"dim": 16, "num_heads": 2, "num_layers": 2, "feedforward": 24, "num_locals": 7, "attention_hidden": 6},
+    ],
+    "roma": [ROMA, ROMA_DKM],
+    "superglue": [
+        {**SUPERGLUE, "num_layers": 4},
+        {**SUPERGLUE, "num_layers": 3, "norm": "layer", "keypoints": "salient", "num_keypoints": 14},
+        {**SUPERGLUE, "num_layers": 2, "score": "sim"},
     ],
     "transmatcher": [
         {"dim": 16, "num_layers": 3, "feedforward": 24, "decoder_feedforward": 32},
@@ -116,12 +148,40 @@ class Joint(torch.nn.Module):
         self.auxiliary = auxiliary
 
 
-def losses_for(matcher: Matcher, state: ImageState) -> list[Loss | PairLoss | Joint]:
+class Located(torch.nn.Module):
+    """A loss on pairs beside one on where they match."""
+
+    def __init__(self, pairs: PairLoss, places: CorrespondenceLoss) -> None:
+        super().__init__()
+        self.pairs = pairs
+        self.places = places
+
+
+def moved(num: int) -> Warps:
+    """The truth about pairs whose second image shows the first one 3 px further right and 9 px further down."""
+    height, width = SPEC.image_size
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+
+    def warp(sign: int) -> Warp:
+        position = torch.stack((x + 3 * sign, y + 9 * sign), dim=2).expand(num, -1, -1, -1)
+        visible = ((position > 0) & (position < torch.tensor([width, height]))).all(3)
+        return Warp(position, visible, torch.ones_like(visible))
+
+    return Warps(warp(1), warp(-1))
+
+
+def losses_for(matcher: Matcher, state: ImageState) -> list[Loss | PairLoss | Joint | Located]:
     """Those that the matcher is trained with."""
     spec = LossSpec(4, matcher.info.embedding_dim, matcher.info.attended_dim)
     if matcher.info.attended_dim is not None:
         auxiliary = attention.COMPONENT(attention.Config(), spec)
         return [Joint(pair_bce.COMPONENT(pair_bce.Config(), spec), auxiliary)]
+    if isinstance(matcher, RoMa):
+        places = dense_warp.COMPONENT(dense_warp.Config(), spec)
+        return [Located(pair_bce.COMPONENT(pair_bce.Config(), spec), places)]
+    if isinstance(matcher, SuperGlue) and matcher.calibration is None:  # without it, identities teach nothing
+        places = assignment.COMPONENT(assignment.Config(), spec)
+        return [Located(pair_bce.COMPONENT(pair_bce.Config(), spec), places)]
     if matcher.info.kind == "top_k":
         return [pair_bce.COMPONENT(pair_bce.Config(), spec)]
     if "pooled" in state.tensors:  # a metric loss and an identity loss read the embedding itself
@@ -129,16 +189,21 @@ def losses_for(matcher: Matcher, state: ImageState) -> list[Loss | PairLoss | Jo
     return [pairwise.COMPONENT(pairwise.Config(), spec), triplet.COMPONENT(triplet.Config(), spec)]
 
 
-def loss_of(loss: Loss | PairLoss | Joint, matcher: Matcher, state: ImageState, label: torch.Tensor) -> LossValue:
+def loss_of(
+    loss: Loss | PairLoss | Joint | Located, matcher: Matcher, state: ImageState, label: torch.Tensor
+) -> LossValue:
     """Of all pairs of a batch; fails where a score is not float32."""
     if isinstance(loss, Joint):
         value = loss_of(loss.pairs, matcher, state, label)
         return LossValue(value.loss + loss.auxiliary(state, label).loss, value.accuracy)
-    if isinstance(loss, PairLoss):
+    if isinstance(loss, PairLoss | Located):
         q, g = torch.cartesian_prod(torch.arange(len(label)), torch.arange(len(label))).unbind(1)
         outputs = matcher.pair(state[q], state[g])
         assert outputs.logit_N.dtype == torch.float32
-        return loss(outputs, label[q] == label[g])
+        if isinstance(loss, PairLoss):
+            return loss(outputs, label[q] == label[g])
+        value = loss.places(outputs, moved(len(q)))
+        return LossValue(value.loss + loss.pairs(outputs, label[q] == label[g]).loss, value.accuracy)
     score = matcher.score(state, state)
     assert score.dtype == torch.float32
     return loss(state, score, label)

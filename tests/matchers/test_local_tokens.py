@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from reid.errors import ConfigError, ShapeError
-from reid.matchers._local_tokens import AttentionLayer, LocalTokens, TokensConfig
+from reid.matchers._local_tokens import LocalTokens, TokensConfig
+from reid.matchers._token_matcher import AttentionLayer
 from reid.types import FeatureSpec
 from tests.reference import rerankers
 

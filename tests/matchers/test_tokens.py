@@ -5,7 +5,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from reid.errors import ConfigError
-from reid.matchers._tokens import Decoder, PairHead, ScoreNorm, TokenConfig, TokenNeck, encoder, pairs_at_once
+from reid.matchers._dot_product import ScoreNorm
+from reid.matchers._tokens import Decoder, PairHead, TokenConfig, TokenNeck, encoder, pairs_at_once
 from reid.types import FeatureSpec
 from tests.reference.transformers import conv3x3
 

@@ -8,7 +8,7 @@ from reid.backbones.resnet import Config as ResNetConfig
 from reid.backbones.resnet import ResNet
 from reid.errors import ConfigError, ShapeError
 from reid.kernels.simmax import aligned_maxima, similarity_maxima
-from reid.matchers import _all_pairs, _matching_decoder
+from reid.matchers import _all_pairs, _soft_maxima
 from reid.matchers._convert import load_matcher, split_released
 from reid.matchers.transmatcher import Config, TransMatcher
 from reid.types import FeatureSpec, ImageState
@@ -374,15 +374,15 @@ def test_variants_score_aligned_pairs_alike(options):
 @pytest.mark.parametrize("with_weight", [False, True])
 @pytest.mark.parametrize("pool", ["mean", "softmax"])
 def test_gradients_of_means(pool, with_weight, aligned, limit, monkeypatch):
-    monkeypatch.setitem(_matching_decoder._MAP_BYTES, "cpu", limit)  # 1: a block for every pair
+    monkeypatch.setitem(_soft_maxima._MAP_BYTES, "cpu", limit)  # 1: a block for every pair
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 4, 3), (2 if aligned else 3, 4, 3), *([(4, 4)] if with_weight else [])]
     inputs = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
 
     def both(query, gallery, weight=None):
         if pool == "mean":
-            return _matching_decoder.similarity_means(query, gallery, weight, aligned=aligned).both
-        return _matching_decoder.similarity_softmax(query, gallery, weight, scale=0.7, aligned=aligned).both
+            return _soft_maxima.similarity_means(query, gallery, weight, aligned=aligned).both
+        return _soft_maxima.similarity_softmax(query, gallery, weight, scale=0.7, aligned=aligned).both
 
     assert torch.autograd.gradcheck(both, inputs)
 
@@ -392,7 +392,7 @@ def test_softmax_blocks_do_not_change_scores(monkeypatch):
     query, gallery = maps_of(5, 0), maps_of(7, 1)
     whole = score_maps(matcher, query, gallery).detach()
     for limit in (1, 6_000, 15_000):  # 1, 5 and 13 pairs of 12 positions
-        monkeypatch.setitem(_matching_decoder._MAP_BYTES, "cpu", limit)
+        monkeypatch.setitem(_soft_maxima._MAP_BYTES, "cpu", limit)
         torch.testing.assert_close(score_maps(matcher, query, gallery).detach(), whole)
 
 
@@ -401,9 +401,9 @@ def test_a_sharp_softmax_is_the_maximum_and_a_flat_one_the_mean():
     weight = torch.rand(12, 12, generator=torch.Generator().manual_seed(2))
     for scale, wanted in (
         (1e4, similarity_maxima(query, gallery, weight)),
-        (0.0, _matching_decoder.similarity_means(query, gallery, weight, aligned=False)),
+        (0.0, _soft_maxima.similarity_means(query, gallery, weight, aligned=False)),
     ):
-        found = _matching_decoder.similarity_softmax(query, gallery, weight, scale=scale, aligned=False)
+        found = _soft_maxima.similarity_softmax(query, gallery, weight, scale=scale, aligned=False)
         torch.testing.assert_close(found.both, wanted.both, rtol=1e-4, atol=1e-4)
 
 

@@ -18,7 +18,7 @@ from reid.datasets.synthped.writer import draw_set, render
 from reid.errors import DatasetError
 from reid.files import atomic_folder, write_json
 
-__all__ = ["COMPONENT", "INFO", "PARTS", "Config", "Photographs", "Synthped", "render"]
+__all__ = ["COMPONENT", "INFO", "PARTS", "Config", "Photographs", "Synthped", "people_of", "render"]
 
 NAME = "synthped"
 RENDERER = 3
@@ -60,7 +60,7 @@ class Synthped(Dataset):
         folder = self.config.root or data_root / NAME / f"{self.config.domain}-{_key(self.config)}"
         if self._stamp(folder) is None:
             self._draw(folder)
-        splits = read_market_folder(folder, f"{NAME}-{self.config.domain}-{self.config.seed}")  # people of their own
+        splits = read_market_folder(folder, people_of(self.config))
         train, query, gallery = (splits[split] for split in SPLITS)
         data = DataSet(NAME, f"{NAME} ({self.config.domain})", train, query, gallery, False, root=folder)
         return checked(data, self)
@@ -94,6 +94,11 @@ class Synthped(Dataset):
         with atomic_folder(folder) as temporary:
             counts = draw_set(self.config, temporary, self.progress)
             write_json(temporary / STAMP, {"renderer": RENDERER, "table": _table(self.config), "counts": counts})
+
+
+def people_of(config: Config) -> str:
+    """``source`` of the images: whose people they show. Each domain and each seed has its own."""
+    return f"{NAME}-{config.domain}-{config.seed}"
 
 
 def _table(config: Config) -> dict[str, Any]:

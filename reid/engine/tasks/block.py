@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
+from reid.data.loader import TrainBatch
 from reid.engine.model import Model
 from reid.losses._base import Loss, LossValue
-from reid.types import FeatureMaps
 
 
 class BlockTask(nn.Module):
@@ -17,14 +17,9 @@ class BlockTask(nn.Module):
         self.model = model
         self.loss = loss
 
-    def forward(self, inputs: Tensor | FeatureMaps, label_B: Tensor) -> LossValue:
-        """Loss of a batch.
-
-        Args:
-            inputs: as :meth:`reid.engine.model.Model.forward` takes it.
-            label_B: identity of each image, [B], int64, from 0.
-        """
-        state = self.model(inputs)
+    def forward(self, batch: TrainBatch) -> LossValue:
+        """Loss of a batch."""
+        state = self.model(batch.inputs)
         score_BB = self.model.matcher.score(state, state)
-        value: LossValue = self.loss(state, score_BB.float(), label_B.to(score_BB.device))
+        value: LossValue = self.loss(state, score_BB.float(), batch.label_B.to(score_BB.device))
         return value

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reid.data.loader import TrainBatch
 from reid.data.samplers._base import Layout
 from reid.engine.model import Model
 from reid.losses._base import AuxiliaryLoss, LossValue, PairLoss
@@ -54,15 +55,10 @@ class PairsTask(nn.Module):
         self._max_pairs = max_pairs
         self._negatives = negatives
 
-    def forward(self, inputs: Tensor | FeatureMaps, label_B: Tensor) -> LossValue:
-        """Loss of a batch.
-
-        Args:
-            inputs: as :meth:`reid.engine.model.Model.forward` takes it.
-            label_B: identity of each image, [B], int64, from 0.
-        """
-        state, maps = self.model.states_and_maps(inputs)
-        label_B = label_B.to(self.model.device)
+    def forward(self, batch: TrainBatch) -> LossValue:
+        """Loss of a batch."""
+        state, maps = self.model.states_and_maps(batch.inputs)
+        label_B = batch.label_B.to(self.model.device)
         if self._layout == "triplets":
             pair_N2 = triplet_pairs(len(label_B)).to(label_B.device)
         else:

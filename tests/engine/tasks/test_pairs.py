@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.build import build_model
+from reid.data.loader import TrainBatch
 from reid.engine.tasks import pairs
 from reid.engine.tasks.pairs import PairsTask, preferred_pairs, triplet_pairs
 from reid.losses import attention, pair_bce
@@ -60,14 +61,16 @@ def test_the_loss_is_that_of_the_chosen_pairs(images):
     state = step.model(images)
     logit = step.model.matcher.pair(state[[0, 0, 3, 3]], state[[1, 2, 4, 5]]).logit_N
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.tensor([1.0, 0, 1, 0]))
-    value = step(images, label)
+    value = step(TrainBatch(images, label, 0.0))
     torch.testing.assert_close(value.loss, wanted)
-    torch.testing.assert_close(step(step.model.feature_maps(images), label).loss, wanted)  # maps are as good
+    torch.testing.assert_close(
+        step(TrainBatch(step.model.feature_maps(images), label, 0.0)).loss, wanted
+    )  # maps are as good
 
 
 def test_a_batch_of_identities(images):
     step = task(RRT, "any").eval()
-    value = step(images, torch.tensor([0, 0, 1, 1, 2, 2]))
+    value = step(TrainBatch(images, torch.tensor([0, 0, 1, 1, 2, 2]), 0.0))
     value.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in step.model.matcher.parameters())
 
@@ -75,9 +78,11 @@ def test_a_batch_of_identities(images):
 def test_an_auxiliary_loss_is_added_and_saved_with_the_other(images):
     step = task({**RRT, "num_locals": 5}, "any", negatives="similar", auxiliary=True).eval()
     label = torch.tensor([0, 0, 1, 1, 2, 2])
-    value = step(images, label)
+    value = step(TrainBatch(images, label, 0.0))
     auxiliary = step.loss["auxiliary"](step.model(images), label)
-    alone = PairsTask(step.model, step.loss["pairs"], "any", max_pairs=24, negatives="similar")(images, label)
+    alone = PairsTask(step.model, step.loss["pairs"], "any", max_pairs=24, negatives="similar")(
+        TrainBatch(images, label, 0.0)
+    )
     torch.testing.assert_close(value.loss, alone.loss + auxiliary.loss)
     assert value.accuracy == alone.accuracy
     assert "auxiliary.classifier.weight" in step.loss.state_dict()
@@ -96,7 +101,7 @@ def test_random_strangers_are_drawn_anew_every_step_from_torchs_state(negatives,
     for seed in (5, None, 5):
         if seed is not None:
             torch.manual_seed(seed)
-        step(images, label)
+        step(TrainBatch(images, label, 0.0))
     first, second, again = seen
     assert torch.equal(first, again)
     assert torch.equal(first, second) != changes

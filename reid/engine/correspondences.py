@@ -1,0 +1,132 @@
+"""What a model, and what no model at all, finds for pairs of images whose true correspondences are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from reid.data.warps import WarpedPair
+from reid.engine.model import Model
+from reid.evaluation.baselines import cell_centres, identity_warp, nearest_neighbours
+from reid.matchers._base import PairOutputs
+from reid.matchers._dense import DenseOutputs, DenseStep
+from reid.matchers._keypoints import AssignmentOutputs
+from reid.progress import Progress
+from reid.types import Correspondences, ImageState, Warps
+
+IDENTITY = "identity"
+NEAREST = "nearest neighbours of the backbone"
+OWN_NEAREST = "nearest neighbours of its descriptors"
+PAIRS_TOGETHER = 32
+
+
+@dataclass
+class Findings:
+    """What each method found for N pairs.
+
+    Attributes:
+        warps: the truth, of parts of the pairs, in order.
+        found: method -> correspondences of each pair, from query to gallery.
+        points: keypoints of each pair, query's and gallery's, [K, 2] each, pixels; none where the matcher has none.
+        cell_px: side of the cells whose centres the keypoints are; None: they are no grid.
+    """
+
+    warps: list[Warps] = field(default_factory=list)
+    found: dict[str, list[Correspondences]] = field(default_factory=dict)
+    points: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    cell_px: int | None = None
+
+    def truth(self) -> Warps:
+        """Of all pairs."""
+        return Warps.cat(self.warps)
+
+
+@torch.no_grad()
+def find_correspondences(
+    model: Model, pairs: Iterable[WarpedPair], num_pairs: int, progress: Progress, label: str
+) -> Findings:
+    """Ask a model where pairs correspond, and baselines that know the same features or nothing.
+
+    Args:
+        model: its matcher has correspondences; put into eval mode.
+        pairs: images and truth.
+        num_pairs: how many there are, for the progress bar.
+        progress: where to report.
+        label: what the pairs are, likewise.
+
+    Returns:
+        under ``""`` what the matcher found; under ``"at stride S"`` what its coarser steps did, where there are such;
+        and the baselines.
+    """
+    model.eval()
+    findings = Findings()
+    with progress.bar(label, num_pairs, "pair") as bar:
+        for part in _in_parts(pairs, PAIRS_TOGETHER):
+            _add(findings, model, part)
+            bar.advance(len(part))
+    return findings
+
+
+def _in_parts(pairs: Iterable[WarpedPair], size: int) -> Iterator[list[WarpedPair]]:
+    rest = iter(pairs)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def _add(findings: Findings, model: Model, pairs: Sequence[WarpedPair]) -> None:
+    query_B, gallery_B = (torch.stack([getattr(pair, side) for pair in pairs]) for side in ("query", "gallery"))
+    query, query_maps = model.states_and_maps(query_B)
+    gallery, gallery_maps = model.states_and_maps(gallery_B)
+    findings.warps.append(Warps.cat([pair.warps for pair in pairs]))
+    found = {"": _on_cpu(model.matcher.correspond(query, gallery))}
+    outputs = model.matcher.pair(query, gallery)
+    found |= _coarser_steps(outputs)
+    found[IDENTITY] = [identity_warp(model.image_size)] * len(pairs)
+    if query_maps:
+        found[NEAREST] = _nearest_cells(query_maps, gallery_maps, model.matcher.info.strides[0])
+    if isinstance(outputs, AssignmentOutputs):
+        points = list(zip(outputs.query_point_NK2.cpu(), outputs.gallery_point_NK2.cpu(), strict=True))
+        found[OWN_NEAREST] = _nearest_descriptors(query, gallery, points)
+        findings.points += points
+        findings.cell_px = outputs.cell_px
+    for method, each in found.items():
+        findings.found.setdefault(method, []).extend(each)
+
+
+def _coarser_steps(outputs: PairOutputs) -> dict[str, list[Correspondences]]:
+    if not isinstance(outputs, DenseOutputs):
+        return {}
+    return {f"at stride {step.stride}": list(_of_step(step)) for step in outputs.to_gallery.steps[:-1]}
+
+
+def _of_step(step: DenseStep) -> Iterator[Correspondences]:
+    centre_S2 = step.centres.reshape(-1, 2).cpu()
+    for warp_HW2, certainty_HW in zip(step.warp_NHW2.cpu(), step.certainty_NHW.cpu(), strict=True):
+        yield Correspondences(
+            centre_S2.float(), warp_HW2.reshape(-1, 2).float(), certainty_HW.flatten().sigmoid().float(), "warp"
+        )
+
+
+def _nearest_cells(query: Mapping[int, Tensor], gallery: Mapping[int, Tensor], stride: int) -> list[Correspondences]:
+    """Of the cells of the backbone's maps that are each other's nearest."""
+    height, width = query[stride].shape[2:]
+    centre_S2 = cell_centres((height * stride, width * stride), stride)
+    return [
+        nearest_neighbours(one_CS.T, two_CS.T, centre_S2, centre_S2, mutual=True)
+        for one_CS, two_CS in zip(query[stride].flatten(2).cpu(), gallery[stride].flatten(2).cpu(), strict=True)
+    ]
+
+
+def _nearest_descriptors(
+    query: ImageState, gallery: ImageState, points: Sequence[tuple[Tensor, Tensor]]
+) -> list[Correspondences]:
+    descriptors = zip(query["descriptors"].cpu(), gallery["descriptors"].cpu(), points, strict=True)
+    return [nearest_neighbours(one_KD, two_KD, *point, mutual=True) for one_KD, two_KD, point in descriptors]
+
+
+def _on_cpu(each: Iterable[Correspondences]) -> list[Correspondences]:
+    return [Correspondences(one.query_N2.cpu(), one.gallery_N2.cpu(), one.confidence_N.cpu(), one.kind) for one in each]

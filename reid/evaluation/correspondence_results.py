@@ -1,0 +1,133 @@
+"""What a test of correspondences leaves: every number together with the pairs it was measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from reid.config import Config
+from reid.evaluation.keypoint_matches import MatchMetrics
+from reid.evaluation.metrics import Interval
+from reid.evaluation.pair_scores import margin
+from reid.evaluation.reranked import Fraction
+from reid.evaluation.warp_metrics import WarpMetrics
+from reid.files import write_json
+
+SCHEMA_VERSION: Final = 1
+
+
+class Gain(Config):
+    """How far the matcher is ahead of another method on the same pairs, with the bounds of a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(interval: Interval) -> Gain:
+        """From a bootstrap."""
+        return Gain(value=interval.difference, low=interval.low, high=interval.high)
+
+
+class MethodResult(Config):
+    """One method on one set of pairs; means over pairs, None where there was nothing to measure."""
+
+    target: str  # label of the set whose images or people are shown
+    pairs: str  # mild, mid or hard: views made of one image; same person: two renderings, other camera and pose
+    method: str
+    num_pairs: PositiveInt
+    mean_px: NonNegativeFloat | None  # end-point error where something was found
+    median_px: NonNegativeFloat | None
+    pck_2px: Fraction | None
+    pck_4px: Fraction | None
+    pck_8px: Fraction | None
+    coverage: Fraction | None  # share of visible positions for which something was found
+    auc: Fraction | None  # of the confidence against being visible
+    precision: Fraction | None = None  # of matches between keypoints; None: the method has none
+    recall: Fraction | None = None
+    ap: Fraction | None = None
+    pck_4px_gain: Gain | None = None  # of the matcher over this method; None: it is the matcher
+    ap_gain: Gain | None = None
+
+
+class IdentityResult(Config):
+    """Whether a score tells the same person from another."""
+
+    target: str
+    score: str
+    num_same: PositiveInt  # pairs of one person, seen by different cameras
+    num_different: PositiveInt
+    auc: Fraction
+    low: Fraction
+    high: Fraction
+
+
+class CorrespondenceResult(Config):
+    """``correspondences.json`` of a run. Fractions 0..1, relative paths only."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    title: str
+    method: str  # the matcher's name
+    matcher: str  # with its settings
+    backbone: str | None
+    weights: str | None
+    trained_on: str
+    recipe: str
+    seed: NonNegativeInt
+    image_size: tuple[PositiveInt, PositiveInt]
+    methods: tuple[MethodResult, ...]
+    identity: tuple[IdentityResult, ...]
+    machine: str
+    commit: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """One method's metrics; ``match`` is None where it has no keypoints."""
+
+    name: str
+    warp: WarpMetrics
+    match: MatchMetrics | None
+
+
+def method_results(target: str, pairs: str, own: Measured, others: list[Measured]) -> list[MethodResult]:
+    """Results of the matcher and of what it is compared with, on the same pairs."""
+    rows = [_result(target, pairs, own)]
+    for other in others:
+        rng = np.random.default_rng(0)
+        gain = Gain.of(margin(own.warp.pck_NT[:, 1], other.warp.pck_NT[:, 1], rng))
+        ap_gain = None
+        if own.match is not None and other.match is not None:
+            ap_gain = Gain.of(margin(own.match.ap_N, other.match.ap_N, rng))
+        rows.append(_result(target, pairs, other).model_copy(update={"pck_4px_gain": gain, "ap_gain": ap_gain}))
+    return rows
+
+
+def write_correspondences(path: Path, result: CorrespondenceResult) -> None:
+    """Write ``result`` as JSON, atomically. Raises StorageError."""
+    write_json(path, result.model_dump(mode="json"))
+
+
+def _result(target: str, pairs: str, measured: Measured) -> MethodResult:
+    warp, match = measured.warp, measured.match
+    pck_2px, pck_4px, pck_8px = warp.pck.values()
+    return MethodResult(
+        target=target,
+        pairs=pairs,
+        method=measured.name,
+        num_pairs=len(warp.mean_px_N),
+        mean_px=warp.mean_px,
+        median_px=warp.median_px,
+        pck_2px=pck_2px,
+        pck_4px=pck_4px,
+        pck_8px=pck_8px,
+        coverage=warp.coverage,
+        auc=warp.pooled_auc,
+        precision=None if match is None else match.precision,
+        recall=None if match is None else match.recall,
+        ap=None if match is None else match.mean_ap,
+    )

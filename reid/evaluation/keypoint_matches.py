@@ -1,0 +1,226 @@
+"""Matches between two sets of keypoints: which are true, and precision, recall and average precision of found ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from reid.errors import ShapeError
+from reid.evaluation.correspondences import as_array, truth_at
+from reid.evaluation.pair_scores import mean_of_known
+from reid.types import Correspondences, Warps
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNMATCHED, IGNORED = -1, -2
+_SAME_PX = 0.01
+Keypoints = Sequence[Tensor] | Tensor
+"""Of each pair, (x, y) in pixels, [K, 2]; K may differ between pairs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeypointLabels:
+    """The truth about the keypoints of one pair.
+
+    Attributes:
+        query_K: index of each query keypoint's true partner, or :data:`UNMATCHED`, or :data:`IGNORED`, [K].
+        gallery_L: the same of each gallery keypoint, [L].
+    """
+
+    query_K: Ints
+    gallery_L: Ints
+
+
+def keypoint_labels(
+    query_K2: Tensor, gallery_L2: Tensor, truth: Warps, pair: int, *, positive_px: float, negative_px: float
+) -> KeypointLabels:
+    """Which keypoints of one pair match, which have no partner, and about which nothing can be said.
+
+    The distance of two keypoints is the larger one of: the query keypoint, moved into the gallery image, to the gallery
+    keypoint; and the other way round. It is infinite where either is not known to be visible in the other image.
+    Two keypoints match if each is the other's nearest by this distance and it is below ``positive_px``. A keypoint is
+    unmatched if it is known to be hidden, or if, moved into the other image, it has no keypoint there within
+    ``negative_px``. All others are ignored: between the thresholds, without mutual nearest, or not known.
+
+    Args:
+        query_K2: (x, y) in pixels of the query's keypoints, [K, 2].
+        gallery_L2: of the gallery image's, [L, 2].
+        truth: of several pairs.
+        pair: which of them.
+        positive_px: pixels; 0.71 of the stride for a grid, that is a cell's half diagonal; 3 for salient points.
+        negative_px: pixels, not below ``positive_px``; the stride of a grid.
+
+    Raises:
+        ShapeError: the thresholds are not in order, or a keypoint lies outside the image.
+
+    Source: Sarlin et al., SuperGlue, CVPR 2020, Appendix E (minimal along row and column, and a threshold; ignored
+    between thresholds), with the distance of both ways as in glue-factory (Lindenberger et al., LightGlue, ICCV 2023).
+    Thresholds of a few pixels are theirs; on a grid hardly any cell would match, hence multiples of its stride.
+    """
+    if not 0 < positive_px <= negative_px:
+        raise ShapeError(
+            f"keypoint_labels: wanted 0 < positive_px <= negative_px, found {positive_px:g} and {negative_px:g}."
+        )
+    query, gallery = as_array(query_K2), as_array(gallery_L2)
+    there, back = truth_at(truth.to_gallery, pair, query), truth_at(truth.to_query, pair, gallery)
+    forward_KL = np.where(there.seen_M[:, None], cdist(there.position_M2, gallery), np.inf)
+    backward_KL = np.where(back.seen_M, cdist(query, back.position_M2), np.inf)
+    positive_KL = _mutual_minima(np.maximum(forward_KL, backward_KL), positive_px)
+    far_K = forward_KL.min(1, initial=np.inf) > negative_px
+    far_L = backward_KL.min(0, initial=np.inf) > negative_px
+    query_K = np.where(far_K & there.known_M, UNMATCHED, IGNORED)
+    gallery_L = np.where(far_L & back.known_M, UNMATCHED, IGNORED)
+    query_idx_M, gallery_idx_M = np.nonzero(positive_KL)
+    query_K[query_idx_M], gallery_L[gallery_idx_M] = gallery_idx_M, query_idx_M
+    return KeypointLabels(query_K, gallery_L)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchMetrics:
+    """Of N pairs, fractions 0..1, float64; NaN where there is nothing to count. Means leave such pairs out.
+
+    Attributes:
+        precision_N: share of correct ones among the found matches whose query keypoint is not ignored, [N].
+        recall_N: share of the true matches that were found, [N].
+        ap_N: average precision: found matches in the order of their confidence, [N].
+        num_true_N: true matches, [N].
+        num_found_N: found matches that count, [N].
+    """
+
+    precision_N: Floats
+    recall_N: Floats
+    ap_N: Floats
+    num_true_N: Ints
+    num_found_N: Ints
+
+    @property
+    def precision(self) -> float | None:
+        """Mean over pairs with a found match that counts."""
+        return mean_of_known(self.precision_N)
+
+    @property
+    def recall(self) -> float | None:
+        """Mean over pairs with a true match."""
+        return mean_of_known(self.recall_N)
+
+    @property
+    def mean_ap(self) -> float | None:
+        """Mean over pairs with a true match."""
+        return mean_of_known(self.ap_N)
+
+
+def match_metrics(
+    found: Iterable[Correspondences],
+    query: Keypoints,
+    gallery: Keypoints,
+    truth: Warps,
+    *,
+    positive_px: float,
+    negative_px: float,
+) -> MatchMetrics:
+    """Compare found matches of N pairs with the true ones.
+
+    A found match is correct if its gallery keypoint is the label of its query keypoint; it does not count if that
+    label is :data:`IGNORED`. True matches that were not found lower recall and average precision.
+
+    Args:
+        found: of kind ``maximum`` or ``assignment``, between the given keypoints, one a pair, taken one by one.
+        query: all keypoints of each query image, matched or not.
+        gallery: of each gallery image.
+        truth: of the N pairs.
+        positive_px: see :func:`keypoint_labels`.
+        negative_px: likewise.
+
+    Raises:
+        ShapeError: the numbers of pairs differ, a position is no keypoint, or a query keypoint has two partners.
+
+    Source: precision and recall against labels as in Sarlin et al., SuperGlue, CVPR 2020, section 5.1; ignored
+    keypoints as in glue-factory. Theirs is a mean over pairs as well. Average precision as in
+    :func:`match_average_precision`.
+    """
+    if not len(query) == len(gallery) == len(truth):
+        raise ShapeError(
+            f"match_metrics: wanted keypoints of the {len(truth)} pairs whose truth is given, found those of "
+            f"{len(query)} query and {len(gallery)} gallery images."
+        )
+    rows = []
+    for pair, one in zip_longest(range(len(truth)), found):
+        if pair is None or one is None:
+            raise ShapeError(
+                f"match_metrics: wanted matches of the {len(truth)} pairs whose truth is given, found "
+                f"{'more' if pair is None else pair}."
+            )
+        labels = keypoint_labels(
+            query[pair], gallery[pair], truth, pair, positive_px=positive_px, negative_px=negative_px
+        )
+        rows.append(_judge(one, as_array(query[pair]), as_array(gallery[pair]), labels))
+    columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.empty(0)] * 5
+    return MatchMetrics(*columns)
+
+
+def match_average_precision(confidence_N: Floats, correct_N: NDArray[np.bool_], num_true: int) -> float:
+    """Precision at each confidence, weighted by the recall that it adds; equal confidences come together.
+
+    Args:
+        confidence_N: of the found matches that count, [N].
+        correct_N: whether each is a true match, [N].
+        num_true: true matches, found or not, at least 1.
+
+    Source: the sum over thresholds as in scikit-learn's ``average_precision_score``; true matches that were not found
+    add nothing to it.
+    """
+    order_N = np.argsort(-confidence_N, kind="stable")
+    hits_N = np.cumsum(correct_N[order_N])
+    last_T = np.flatnonzero(np.diff(confidence_N[order_N], append=np.nan) != 0)
+    gain_T = np.diff(hits_N[last_T], prepend=0)
+    return float((hits_N[last_T] / (last_T + 1) * gain_T).sum() / num_true)
+
+
+def _judge(
+    found: Correspondences, query_K2: Floats, gallery_L2: Floats, labels: KeypointLabels
+) -> tuple[float, float, float, int, int]:
+    """A row of :class:`MatchMetrics`."""
+    query_idx_N = _indices(as_array(found.query_N2), query_K2)
+    gallery_idx_N = _indices(as_array(found.gallery_N2), gallery_L2)
+    if len(set(query_idx_N.tolist())) < len(query_idx_N):
+        raise ShapeError("match_metrics: wanted at most one partner a query keypoint, found two of the same.")
+    wanted_N = labels.query_K[query_idx_N]
+    counts_N = wanted_N != IGNORED
+    correct_N = (wanted_N == gallery_idx_N)[counts_N]
+    confidence_N = as_array(found.confidence_N)[counts_N]
+    num_true, num_found = int((labels.query_K >= 0).sum()), int(counts_N.sum())
+    precision = correct_N.sum() / num_found if num_found else np.nan
+    recall = correct_N.sum() / num_true if num_true else np.nan
+    ap = match_average_precision(confidence_N, correct_N, num_true) if num_true else np.nan
+    return precision, recall, ap, num_true, num_found
+
+
+def _indices(position_N2: Floats, keypoint_K2: Floats) -> Ints:
+    """Which keypoints these are."""
+    if not len(position_N2):
+        return np.empty(0, dtype=np.int64)
+    distance_N, idx_N = map(np.asarray, KDTree(keypoint_K2).query(position_N2))
+    if distance_N.max() > _SAME_PX:
+        raise ShapeError(
+            f"match_metrics: wanted matches between the given keypoints, found one {distance_N.max():.3g} px from the "
+            "nearest. Dense warps are measured by warp_metrics."
+        )
+    return idx_N.astype(np.int64)
+
+
+def _mutual_minima(distance_KL: Floats, below_px: float) -> NDArray[np.bool_]:
+    """Where a distance is the least of its row and of its column, and below a threshold; the first of equals."""
+    minimal_KL = np.zeros(distance_KL.shape, dtype=bool)
+    if distance_KL.size:
+        row_K, row_L = np.arange(len(distance_KL)), distance_KL.argmin(0)
+        column_K = distance_KL.argmin(1)
+        minimal_KL[row_K, column_K] = (row_L[column_K] == row_K) & (distance_KL[row_K, column_K] < below_px)
+    return minimal_KL

@@ -1,0 +1,91 @@
+"""What a dense match of two images says about whether they show the same person."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reid.matchers._dense import DenseDirection, DenseStep, sample
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Of N pairs; exchanging the images of a pair changes nothing. All [N], 0..1 but for the similarity, -1..1.
+
+    Attributes:
+        certainty_N: mean certainty of both directions.
+        gap_N: by how much the mean certainties of the directions differ.
+        similarity_N: cosine of each cell's features and those where it lies, weighted by certainty.
+        cycle_N: share of cells that come back to where they started, there and back.
+        entropy_N: mean entropy of the anchors' probabilities, 1 where they are equal; None where there are no anchors.
+    """
+
+    certainty_N: Tensor
+    gap_N: Tensor
+    similarity_N: Tensor
+    cycle_N: Tensor
+    entropy_N: Tensor | None
+
+    def stacked(self) -> Tensor:
+        """All that there is, [N, 4 or 5]."""
+        there = (self.certainty_N, self.gap_N, self.similarity_N, self.cycle_N, self.entropy_N)
+        return torch.stack([value for value in there if value is not None], dim=1)
+
+
+def evidence(both: DenseDirection, own_NCHW: Tensor, other_NCHW: Tensor, stride: int, cycle_px: float) -> Evidence:
+    """Weigh the matches of N / 2 pairs.
+
+    Args:
+        both: N matches: those of each pair's query in its gallery image, then those of its gallery in its query image.
+        own_NCHW: features to compare, of the matched images, [N, C, h, w].
+        other_NCHW: of the images they were matched with.
+        stride: of these features, pixels.
+        cycle_px: a cell that comes back within this distance counts as come back.
+    """
+    with torch.autocast(own_NCHW.device.type, enabled=False):
+        finest = both.finest
+        there, back = finest.certainty_NHW.sigmoid().mean((1, 2)).chunk(2)
+        entropy_N = None if both.anchor_logit_NAHW is None else _of_pairs(_entropy(both.anchor_logit_NAHW))
+        return Evidence(
+            certainty_N=(there + back) / 2,
+            gap_N=(there - back).abs(),
+            similarity_N=_of_pairs(_similarity(finest, own_NCHW, other_NCHW, stride)),
+            cycle_N=_of_pairs(_returning(finest, cycle_px)),
+            entropy_N=entropy_N,
+        )
+
+
+def _of_pairs(value_N: Tensor) -> Tensor:
+    there, back = value_N.chunk(2)
+    return (there + back) / 2
+
+
+def _entropy(logit_NAHW: Tensor) -> Tensor:
+    log_share_NAHW = logit_NAHW.log_softmax(1)
+    entropy_NHW = -(log_share_NAHW.exp() * log_share_NAHW).sum(1)
+    return entropy_NHW.mean((1, 2)) / math.log(max(2, logit_NAHW.shape[1]))
+
+
+def _similarity(finest: DenseStep, own_NCHW: Tensor, other_NCHW: Tensor, stride: int) -> Tensor:
+    """By the mean warp and certainty of each coarse cell. What lies outside the other image is similar to nothing."""
+    size = (own_NCHW.shape[2], own_NCHW.shape[3])
+    certainty_NHW = functional.adaptive_avg_pool2d(finest.certainty_NHW.sigmoid(), size)
+    warp_N2HW = functional.adaptive_avg_pool2d(finest.warp_NHW2.permute(0, 3, 1, 2), size)
+    there_NCHW = sample(other_NCHW, warp_N2HW.permute(0, 2, 3, 1), stride)
+    cosine_NHW = (functional.normalize(own_NCHW, dim=1) * functional.normalize(there_NCHW, dim=1)).sum(1)
+    total_N = certainty_NHW.sum((1, 2)).clamp(min=torch.finfo(certainty_NHW.dtype).tiny)
+    return (certainty_NHW * cosine_NHW).sum((1, 2)) / total_N
+
+
+def _returning(finest: DenseStep, cycle_px: float) -> Tensor:
+    """A soft share: it has a gradient, and no cell near the limit turns a score over."""
+    warp_NHW2 = finest.warp_NHW2
+    back_NHW2 = torch.cat(warp_NHW2.chunk(2)[::-1]) - finest.centres  # displacements, which a border goes on with
+    found_N2HW = sample(back_NHW2.permute(0, 3, 1, 2), warp_NHW2, finest.stride, beyond="border")
+    miss_NHW2 = warp_NHW2 + found_N2HW.permute(0, 2, 3, 1) - finest.centres
+    distance_NHW = (miss_NHW2.square().sum(3) + 1e-6).sqrt()
+    return (4 * (1 - distance_NHW / cycle_px)).sigmoid().mean((1, 2))

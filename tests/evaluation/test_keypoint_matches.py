@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from reid.errors import ShapeError
+from reid.evaluation.baselines import cell_centres, identity_matches
+from reid.evaluation.correspondences import TEAR_PX
+from reid.evaluation.keypoint_matches import (
+    IGNORED,
+    UNMATCHED,
+    keypoint_labels,
+    match_average_precision,
+    match_metrics,
+)
+from reid.types import Correspondences, Warps
+from tests.evaluation.truths import as_lists, found, rough, shifted
+from tests.reference import correspondences as reference
+
+NEAR = {"positive_px": 3.0, "negative_px": 5.0}
+
+
+def points(*places):
+    return torch.tensor(places, dtype=torch.float32).reshape(-1, 2)
+
+
+def test_labels_by_hand():
+    """Shifted by (4, 0): the first matches, the second's partner is 4 px off, the third has none, the last leaves."""
+    truth = shifted(32, 32, 4, 0)
+    query = points((4, 4), (4, 12), (4, 24), (30, 4))
+    gallery = points((8, 5), (12, 12))
+    labels = keypoint_labels(query, gallery, truth, 0, **NEAR)
+    assert labels.query_K.tolist() == [0, IGNORED, UNMATCHED, UNMATCHED]
+    assert labels.gallery_L.tolist() == [0, IGNORED]
+
+
+def test_only_the_nearest_of_two_matches():
+    labels = keypoint_labels(points((10, 10), (11, 10)), points((10.2, 10)), shifted(32, 32, 0, 0), 0, **NEAR)
+    assert labels.query_K.tolist() == [0, IGNORED]
+    assert labels.gallery_L.tolist() == [0]
+
+
+def test_what_is_not_known_is_ignored():
+    truth = shifted(32, 32, 0, 0)
+    truth.to_gallery.known_NHW[0, 9:12, 9:12] = False
+    labels = keypoint_labels(points((10, 10), (20, 20)), points((10, 10), (29, 29)), truth, 0, **NEAR)
+    assert labels.query_K.tolist() == [IGNORED, UNMATCHED]
+    assert labels.gallery_L.tolist() == [IGNORED, UNMATCHED]
+
+
+def test_on_a_grid_half_a_cell_matches_and_a_whole_one_is_another():
+    """Spec: positive within 0.71 of the stride, unmatched beyond the stride."""
+    centres = cell_centres((64, 32), 16)
+    limits = {"positive_px": 0.71 * 16, "negative_px": 16.0}
+    assert keypoint_labels(centres, centres, shifted(64, 32, 5, -5), 0, **limits).query_K[2:].tolist() == [
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+    ]
+    moved = keypoint_labels(centres, centres, shifted(64, 32, 0, 16), 0, **limits)
+    assert moved.query_K.tolist() == [2, 3, 4, 5, 6, 7, UNMATCHED, UNMATCHED]
+    assert moved.gallery_L.tolist() == [UNMATCHED, UNMATCHED, 0, 1, 2, 3, 4, 5]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), num=st.tuples(st.integers(0, 8), st.integers(0, 8)))
+def test_labels_equal_slow_loops(seed, num):
+    rng = np.random.default_rng(seed)
+    truth = rough(rng, 10, 8, num=2)
+    query, gallery = (torch.from_numpy(rng.random((count, 2)) * (8, 10)).float() for count in num)
+    labels = keypoint_labels(query, gallery, truth, 1, positive_px=1.5, negative_px=2.5)
+    there = [reference.truth_at(as_lists(truth.to_gallery, 1), *point, TEAR_PX) for point in query.tolist()]
+    back = [reference.truth_at(as_lists(truth.to_query, 1), *point, TEAR_PX) for point in gallery.tolist()]
+    own, other = query.tolist(), gallery.tolist()
+    assert labels.query_K.tolist() == reference.labels(own, other, there, back, 1.5, 2.5)
+    assert labels.gallery_L.tolist() == reference.labels(other, own, back, there, 1.5, 2.5)
+
+
+def test_metrics_by_hand():
+    """Of four true matches two are found, one goes astray; a found match of an ignored keypoint does not count."""
+    truth = shifted(64, 64, 0, 0)
+    truth.to_gallery.known_NHW[0, 49:52, 49:52] = False
+    query = gallery = points((10, 10), (20, 20), (30, 30), (40, 40), (50, 50))
+    one = found(query[[0, 1, 2, 4]].tolist(), gallery[[0, 3, 2, 1]].tolist(), [0.9, 0.8, 0.7, 0.95])
+    metrics = match_metrics([one], [query], [gallery], truth, **NEAR)
+    assert (metrics.num_true_N.tolist(), metrics.num_found_N.tolist()) == ([4], [3])
+    assert metrics.precision == pytest.approx(2 / 3)
+    assert metrics.recall == pytest.approx(2 / 4)
+    assert metrics.mean_ap == pytest.approx((1 / 1 + 2 / 3) / 4)
+
+
+def test_the_identity_is_perfect_where_nothing_moves():
+    centres = cell_centres((64, 32), 16).expand(2, -1, -1)
+    right = [identity_matches(centres[0], centres[0])] * 2
+    metrics = match_metrics(right, centres, centres, shifted(64, 32, 0, 0, num=2), **NEAR)
+    assert metrics.precision == metrics.recall == metrics.mean_ap == 1.0
+    assert metrics.num_true_N.tolist() == [8, 8]
+
+
+def random_case(rng, num_pairs):
+    truth = rough(rng, 10, 8, num=num_pairs, spread=0.2)
+    query = torch.from_numpy(rng.random((num_pairs, 6, 2)) * (8, 10)).float()
+    gallery = (query + torch.from_numpy(rng.normal(0, 0.5, query.shape)).float())[:, rng.permutation(6)]
+    gallery = gallery.clamp(min=0).minimum(torch.tensor([8.0, 10.0]))
+    matches = []
+    for pair in range(num_pairs):
+        partners = rng.permutation(6)[: rng.integers(1, 7)]
+        kept = rng.permutation(6)[: len(partners)]
+        confidence = rng.integers(0, 4, len(kept)) / 4
+        matches.append(found(query[pair][kept].tolist(), gallery[pair][partners].tolist(), confidence.tolist()))
+    return matches, query, gallery, truth
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_metrics_equal_slow_loops(seed):
+    rng = np.random.default_rng(seed)
+    matches, query, gallery, truth = random_case(rng, 2)
+    metrics = match_metrics(matches, query, gallery, truth, positive_px=1.5, negative_px=2.5)
+    for pair, one in enumerate(matches):
+        labels = keypoint_labels(query[pair], gallery[pair], truth, pair, positive_px=1.5, negative_px=2.5)
+        wanted = labels.query_K.tolist()
+        num_true = sum(label >= 0 for label in wanted)
+        hits, scores = [], []
+        for start, stop, confidence in zip(one.query_N2, one.gallery_N2, one.confidence_N, strict=True):
+            label = wanted[query[pair].tolist().index(start.tolist())]
+            if label != IGNORED:
+                hits.append(label == gallery[pair].tolist().index(stop.tolist()))
+                scores.append(confidence.item())
+        np.testing.assert_allclose(metrics.precision_N[pair], sum(hits) / len(hits) if hits else np.nan)
+        np.testing.assert_allclose(metrics.recall_N[pair], sum(hits) / num_true if num_true else np.nan)
+        ap = reference.average_precision(scores, hits, num_true) if num_true else np.nan
+        np.testing.assert_allclose(metrics.ap_N[pair], ap)
+        assert np.isnan(ap) or 0 <= metrics.ap_N[pair] <= metrics.recall_N[pair] <= 1
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_order_of_pairs_and_matches_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    matches, query, gallery, truth = random_case(rng, 3)
+    order = torch.from_numpy(rng.permutation(3))
+    mixed = []
+    for one in (matches[pair] for pair in order):
+        places = rng.permutation(len(one.query_N2))
+        parts = one.query_N2[places], one.gallery_N2[places], one.confidence_N[places]
+        mixed.append(Correspondences(*parts, one.kind))
+    before = match_metrics(matches, query, gallery, truth, **NEAR)
+    moved = Warps(truth.to_gallery[order], truth.to_query[order])
+    after = match_metrics(mixed, query[order], gallery[order], moved, **NEAR)
+    for name in ("precision_N", "recall_N", "ap_N", "num_true_N", "num_found_N"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name)[order.numpy()])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), levels=st.sampled_from([3, 1000]))
+def test_average_precision_equals_scikit_learn_where_all_is_found(seed, levels):
+    rng = np.random.default_rng(seed)
+    confidence, correct = rng.integers(0, levels, 20).astype(float), rng.random(20) < 0.5
+    correct[0] = True
+    own = match_average_precision(confidence, correct, int(correct.sum()))
+    assert own == pytest.approx(average_precision_score(correct, confidence), abs=1e-12)
+    assert match_average_precision(confidence, correct, 40) == pytest.approx(own * correct.sum() / 40, abs=1e-12)
+
+
+def test_nothing_found_is_no_recall_and_no_precision():
+    query = points((5, 5))
+    metrics = match_metrics([found([], [])], [query], [query], shifted(16, 16, 0, 0), **NEAR)
+    assert (metrics.precision, metrics.recall, metrics.mean_ap) == (None, 0.0, 0.0)
+
+
+def test_nothing_to_find_is_not_computed():
+    query, gallery = points((5, 5)), points((14, 14))
+    one = found([(5, 5)], [(14, 14)])
+    metrics = match_metrics([one], [query], [gallery], shifted(16, 16, 0, 0), **NEAR)
+    assert (metrics.precision, metrics.recall, metrics.mean_ap) == (0.0, None, None)
+    none = match_metrics([], [], [], shifted(16, 16, 0, 0)[:0], **NEAR)
+    assert (none.precision, none.recall, none.mean_ap) == (None, None, None)
+
+
+def test_no_keypoints():
+    truth = shifted(16, 16, 0, 0)
+    labels = keypoint_labels(points(), points((5, 5)), truth, 0, **NEAR)
+    assert (labels.query_K.tolist(), labels.gallery_L.tolist()) == ([], [UNMATCHED])
+    metrics = match_metrics([found([], [])], [points()], [points()], truth, **NEAR)
+    assert (metrics.precision, metrics.recall) == (None, None)
+
+
+def test_what_cannot_be_measured():
+    truth, query = shifted(16, 16, 0, 0, num=2), [points((5, 5), (9, 9))] * 2
+    one = found([(5, 5)], [(9, 9)])
+    for matches, number in (([one], "1"), ([one] * 3, "more")):
+        with pytest.raises(ShapeError, match=rf"wanted matches of the 2 pairs whose truth is given, found {number}"):
+            match_metrics(matches, query, query, truth, **NEAR)
+    with pytest.raises(ShapeError, match="found those of 1 query and 2 gallery images"):
+        match_metrics([one] * 2, query[:1], query, truth, **NEAR)
+    with pytest.raises(ShapeError, match="at most one partner a query keypoint"):
+        match_metrics([found([(5, 5), (5, 5)], [(5, 5), (9, 9)])] * 2, query, query, truth, **NEAR)
+    with pytest.raises(ShapeError, match=r"found one 1 px from the nearest"):
+        match_metrics([found([(5, 6)], [(9, 9)])] * 2, query, query, truth, **NEAR)
+    with pytest.raises(ShapeError, match="found one inf px"):
+        match_metrics([one] * 2, query, [points()] * 2, truth, **NEAR)
+    with pytest.raises(ShapeError, match="found 5 and 3"):
+        match_metrics([one] * 2, query, query, truth, positive_px=5, negative_px=3)
