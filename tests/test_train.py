@@ -287,3 +287,49 @@ def test_every_epoch_is_augmented_anew_over_all_stages(tiny, new_run, session, m
     monkeypatch.setattr(training_set, "train_batches", watched)
     train(new_run(two_stages(tiny)), session)
     assert epochs == [0, 1, 2, 3]
+
+
+VIEWS = {
+    "task": "correspondence",
+    "epochs": 1,
+    "frozen": ["backbone"],
+    "sampler": {"name": "pk", "num_pids": 4, "num_images": 2},
+    "loss": {"name": "assignment"},
+    "optimizer": {"name": "adamw", "lr": 0.001},
+    "schedule": {"name": "constant"},
+}
+SUPERGLUE = {"name": "superglue", "stride": 8, "dim": 8, "num_heads": 2, "num_layers": 2}
+
+
+def test_a_stage_on_views_trains_all_but_what_is_frozen(made, tiny, weights_of):
+    untrained, trained = made("untrained", matcher=SUPERGLUE, stage=[]), made("run", matcher=SUPERGLUE, stage=[VIEWS])
+    before, after = weights_of(untrained), weights_of(trained)
+    assert torch.equal(before["backbone.conv1.weight"], after["backbone.conv1.weight"])
+    assert not torch.equal(before["matcher.project.weight"], after["matcher.project.weight"])
+
+
+def test_renderings_are_drawn_from_the_training_people_of_a_synthped_source(tiny, new_run, session_on, tmp_path):
+    synthped = {"name": "synthped", "num_train_pids": 5, "num_test_pids": 1, "num_distractors": 0, "num_junk": 0}
+    stage = {**VIEWS, "views": {"surface_share": 1.0}, "sampler": {"name": "pk", "num_pids": 2, "num_images": 2}}
+    run = new_run({**tiny, "source": [synthped], "target": [], "matcher": SUPERGLUE, "stage": [stage]})
+    train(run, session_on(tmp_path / "drawn"))
+    assert saved_epochs(run.checkpoints) == [1]
+
+
+def test_renderings_want_a_synthped_source(made):
+    with pytest.raises(ConfigError, match="surface_share: wanted a .* named synthped"):
+        made("run", matcher=SUPERGLUE, stage=[{**VIEWS, "views": {"surface_share": 0.5}}])
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": "pairs"}, {"loss": {"name": "pairwise"}}, {"task": "block"}, {"loss": {"name": "pair_bce"}}]
+)
+def test_tasks_and_losses_fit_together(change, made):
+    with pytest.raises(ConfigError, match="wanted task"):
+        made("run", matcher=SUPERGLUE, stage=[{**VIEWS, **change}])
+
+
+def test_a_matcher_that_looks_at_pixels_cannot_train_on_kept_maps(made):
+    stage = {**VIEWS, "task": "pairs", "loss": {"name": "pair_bce"}, "cache_maps": True}
+    with pytest.raises(ConfigError, match="cache_maps: wanted a matcher that reads maps alone, found RoMa"):
+        made("run", matcher={"name": "roma", "stride": 8, "dim": 64}, stage=[stage])
