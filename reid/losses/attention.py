@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +11,7 @@ from torch.nn import functional
 from reid.errors import ConfigError, ShapeError
 from reid.losses._base import AuxiliaryLoss, LossConfig, LossSpec, LossValue
 from reid.losses._rows import mean_of_rows
+from reid.nn.dtype import at_least_float32
 from reid.types import ImageState
 
 
@@ -68,7 +68,7 @@ class AttentionLoss(AuxiliaryLoss):
         finite_B = attended_BC.isfinite().all(1) & error_B.isfinite()
         label_R = label_B[finite_B]
         logit_RP = self.classifier(attended_BC[finite_B])
-        logit_RP = logit_RP.to(torch.promote_types(logit_RP.dtype, torch.float32))
+        logit_RP = at_least_float32(logit_RP)
         loss_R = functional.cross_entropy(logit_RP, label_R, reduction="none")
         loss_R = loss_R + self.config.reconstruction_weight * error_B[finite_B]
         return mean_of_rows(loss_R, logit_RP.argmax(1) == label_R)

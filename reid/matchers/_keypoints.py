@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import cell_centres
+from reid.nn.dtype import at_least_float32
 from reid.nn.transport import NOTHING
 from reid.types import Correspondences
 
@@ -37,7 +38,7 @@ class Keypoints:
 @torch.no_grad()
 def saliency(map_BCHW: Tensor) -> Tensor:
     """Length of each cell's features, less the image's mean, in standard deviations, [B, H, W], at least float32."""
-    wide_BCHW = map_BCHW.to(torch.promote_types(map_BCHW.dtype, torch.float32))
+    wide_BCHW = at_least_float32(map_BCHW)
     norm_BHW = torch.linalg.vector_norm(wide_BCHW, dim=1)
     mean_B11 = norm_BHW.mean((1, 2), keepdim=True)
     deviation_B11 = norm_BHW.std((1, 2), correction=0, keepdim=True)

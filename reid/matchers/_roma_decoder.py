@@ -12,6 +12,7 @@ from torch.nn import functional
 from reid.errors import ConfigError
 from reid.matchers._base import MatcherConfig
 from reid.matchers._dense import DenseDirection, DenseStep, cell_centres
+from reid.nn.dtype import at_least_float32
 from reid.nn.gaussian_process import GaussianProcess
 
 POSITION_CELLS = 8
@@ -187,7 +188,7 @@ class CoarseMatcher(nn.Module):
         for block in self.blocks:
             token_NSE = block(token_NSE)
         out_NSO = self.to_out(token_NSE)
-        out_NSO = out_NSO.to(torch.promote_types(out_NSO.dtype, torch.float32))
+        out_NSO = at_least_float32(out_NSO)
         place_NSX, certainty_NS = out_NSO[..., :-1], out_NSO[..., -1]
         certainty_NHW = certainty_NS.unflatten(1, self.map_size)
         if self.anchors is None:

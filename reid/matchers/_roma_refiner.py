@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reid.config import Config
 from reid.matchers._dense import DenseStep, local_correlation, sample
+from reid.nn.dtype import at_least_float32
 
 DELTA_STRIDES = 1 / 8
 """What an output of 1 moves a match by, in cells; as published."""
@@ -64,7 +65,7 @@ class Refiner(nn.Module):
             start: the warp to correct, on the same grid, without gradient.
         """
         shift_N3HW = self.out(self.blocks(self.inputs(own_NCHW, other_NCHW, start)))
-        shift_N3HW = shift_N3HW.to(torch.promote_types(shift_N3HW.dtype, torch.float32))
+        shift_N3HW = at_least_float32(shift_N3HW)
         delta_NHW2 = shift_N3HW[:, :2].permute(0, 2, 3, 1) * (self.stride * DELTA_STRIDES)
         certainty_NHW = start.certainty_NHW + shift_N3HW[:, 2]
         return DenseStep(self.stride, start.warp_NHW2 + delta_NHW2, certainty_NHW, start.warp_NHW2)

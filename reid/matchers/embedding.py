@@ -13,6 +13,7 @@ from torch.nn import functional
 from reid.errors import ShapeError
 from reid.matchers._base import Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
+from reid.nn.dtype import at_least_float32
 from reid.nn.pooling import AveragePooling, GemPooling
 from reid.types import FeatureSpec, ImageState, StateField
 
@@ -87,7 +88,7 @@ class Embedding(Matcher):
     def _embedding(self, state: ImageState) -> Tensor:
         """In at least float32."""
         embedding_ND = read_field(state, "embedding", (self.dim,), self.config.name)
-        return embedding_ND.to(torch.promote_types(embedding_ND.dtype, torch.float32))
+        return at_least_float32(embedding_ND)
 
 
 COMPONENT = Embedding

@@ -19,6 +19,7 @@ from reid.matchers._roma_decoder import CoarseConfig, CoarseMatcher
 from reid.matchers._roma_evidence import Evidence, evidence
 from reid.matchers._roma_features import FINE_STRIDES, FineFeatures, projection
 from reid.matchers._roma_refiner import Refiner, RefinerConfig
+from reid.nn.dtype import at_least_float32
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 TEMPORARY_BYTES = 256 * 2**20
@@ -109,9 +110,9 @@ class RoMa(Matcher):
                 f"roma: wanted images [B, 3, {self.image_size[0]}, {self.image_size[1]}], found "
                 f"{list(image_BCHW.shape)}. It looks at pixels: feature maps alone are not enough."
             )
-        coarse_BSD = _wide(self.project(map_BCHW)).flatten(2).mT
+        coarse_BSD = at_least_float32(self.project(map_BCHW)).flatten(2).mT
         found = {"coarse": coarse_BSD, "weights": self.coarse.weights(coarse_BSD)}
-        found["appearance"] = functional.normalize(_wide(map_BCHW), dim=1)
+        found["appearance"] = functional.normalize(at_least_float32(map_BCHW), dim=1)
         found |= {f"fine{stride}": map_BDHW for stride, map_BDHW in self.fine(image_BCHW).items()}
         return ImageState(found, {name: StateField(bears_halving=False) for name in ("coarse", "weights")})
 
@@ -252,11 +253,6 @@ def _bytes_per_pair(config: Config, image_size: tuple[int, int]) -> int:
         cells = pixels // refiner.stride**2
         floats.append(cells * (4 * refiner.num_channels + (2 * cells if refiner.radius else 0)))
     return 2 * 4 * max(floats)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In at least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 COMPONENT = RoMa

@@ -24,6 +24,7 @@ from reid.matchers._keypoints import (
     salient_keypoints,
 )
 from reid.matchers._message_passing import MessagePassing, PointNormName, PointPerceptron
+from reid.nn.dtype import at_least_float32
 from reid.nn.transport import log_assignment, marginal_error
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
@@ -139,7 +140,7 @@ class SuperGlue(Matcher):
         """See :meth:`Matcher.encode`."""
         map_BCHW = read_map(maps, self.config.stride, self.map_shape, self.config.name)
         projected_BDHW = self.project(map_BCHW)
-        projected_BDHW = projected_BDHW.to(torch.promote_types(projected_BDHW.dtype, torch.float32))
+        projected_BDHW = at_least_float32(projected_BDHW)
         if self.config.keypoints == "grid":
             keypoints = grid_keypoints(map_BCHW, self.config.stride)
             features_BKD = projected_BDHW.flatten(2).transpose(1, 2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.errors import ShapeError
+from reid.nn.dtype import at_least_float32
 
 JITTERS = (1e-6, 1e-4, 1e-2)
 """What is added to the diagonal of a matrix that has no Cholesky factor, one after the other; its entries are 0..1."""
@@ -43,7 +44,7 @@ class GaussianProcess(nn.Module):
     def embed(self, position_S2: Tensor) -> Tensor:
         """Embed positions, [S, 2] to [S, D]; they should be at most about 1, one unit apart is several periods."""
         with torch.autocast(position_S2.device.type, enabled=False):
-            embedded_SD: Tensor = torch.cos(8 * math.pi * self.position(_wide(position_S2)))
+            embedded_SD: Tensor = torch.cos(8 * math.pi * self.position(at_least_float32(position_S2)))
         return embedded_SD
 
     def weights(self, support_NSC: Tensor, position_S2: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class GaussianProcess(nn.Module):
             return kernel_NTS @ weight_NSD.to(kernel_NTS.dtype)
 
     def _kernel(self, x_NTC: Tensor, y_NSC: Tensor) -> Tensor:
-        x_NTC, y_NSC = (functional.normalize(_wide(z), dim=2) for z in (x_NTC, y_NSC))
+        x_NTC, y_NSC = (functional.normalize(at_least_float32(z), dim=2) for z in (x_NTC, y_NSC))
         kernel_NTS: Tensor = ((x_NTC @ y_NSC.mT - 1) / self.temperature).exp()
         return kernel_NTS
 
@@ -105,8 +106,3 @@ def _cholesky(matrix_NSS: Tensor, identity_SS: Tensor) -> Tensor:
             f"that are not, even with {JITTERS[-1]} on the diagonal. Set a noise above 0."
         )
     return factor_NSS
-
-
-def _wide(x: Tensor) -> Tensor:
-    """In at least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reid.nn.dtype import at_least_float32
+
 
 class AveragePooling(nn.Module):
     """Mean over all positions: [B, C, H, W] to [B, C]."""
@@ -32,6 +34,6 @@ class GemPooling(nn.Module):
     def forward(self, map_BCHW: Tensor) -> Tensor:
         """Pool a map."""
         with torch.autocast(map_BCHW.device.type, enabled=False):
-            positive_BCHW = map_BCHW.to(torch.promote_types(map_BCHW.dtype, torch.float32)).clamp(min=self.FLOOR)
+            positive_BCHW = at_least_float32(map_BCHW).clamp(min=self.FLOOR)
             power = self.power.to(positive_BCHW.dtype)
             return positive_BCHW.pow(power).mean((2, 3)).pow(1.0 / power)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from reid.nn.dtype import at_least_float32
+
 NOTHING = -1e9
 """Log of no mass. Finite: differences of infinities would be NaN."""
 
@@ -49,7 +51,7 @@ def log_assignment(
     all of the error, so that (a, b) and (b, a) differ until it has converged.
     """
     with torch.autocast(score_NKL.device.type, enabled=False):
-        score_NKL = score_NKL.to(torch.promote_types(score_NKL.dtype, torch.float32))
+        score_NKL = at_least_float32(score_NKL)
         query = _Side.of(score_NKL, query_mask_NK, gallery_mask_NL, 1)
         gallery = _Side.of(score_NKL, gallery_mask_NL, query_mask_NK, 2)
         missing_NKL = _either(query, gallery)
