@@ -19,7 +19,7 @@ from reid.engine.extract import Extraction
 from reid.engine.identity_pairs import draw_identity_pairs, identity_scores
 from reid.engine.model import Model
 from reid.errors import ConfigError
-from reid.evaluation.baselines import cell_centres, identity_matches
+from reid.evaluation.baselines import grid_points, identity_matches
 from reid.evaluation.correspondence_results import (
     CorrespondenceResult,
     IdentityResult,
@@ -114,7 +114,7 @@ def _surfaces(target: Target, experiment: Experiment, session: Session) -> Surfa
 
 def _measured(findings: Findings, model: Model, method: str) -> list[Measured]:
     """The matcher, then its coarser steps and the baselines."""
-    truth, asked_M2 = findings.truth(), cell_centres(model.image_size, _ASKED_EVERY_PX)
+    truth, asked_M2 = findings.truth(), grid_points(model.image_size, _ASKED_EVERY_PX)
     reach_px = float(model.matcher.info.strides[0])
     measured = []
     for name, found in findings.found.items():

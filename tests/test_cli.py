@@ -36,7 +36,21 @@ def folder_set(data_root):
 @pytest.mark.parametrize(
     ("verb", "words"),
     [
-        ([], ["Train a person matcher", "run", "train", "evaluate", "table", "record", "convert", "curve", "match", "correspond"]),
+        (
+            [],
+            [
+                "Train a person matcher",
+                "run",
+                "train",
+                "evaluate",
+                "table",
+                "record",
+                "convert",
+                "curve",
+                "match",
+                "correspond",
+            ],
+        ),
         (
             ["run"],
             ["Train, test and report", "--out", "stage.0.epochs=3", "--device", "runs/NAME", "leave_one_out_all"],

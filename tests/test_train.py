@@ -317,7 +317,7 @@ def test_renderings_are_drawn_from_the_training_people_of_a_synthped_source(tiny
 
 
 def test_renderings_want_a_synthped_source(made):
-    with pytest.raises(ConfigError, match="surface_share: wanted a .* named synthped"):
+    with pytest.raises(ConfigError, match=r"surface_share: wanted a .* named synthped"):
         made("run", matcher=SUPERGLUE, stage=[{**VIEWS, "views": {"surface_share": 0.5}}])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reid.data.warps import WarpedPair
 from reid.engine.model import Model
-from reid.evaluation.baselines import cell_centres, identity_warp, nearest_neighbours
+from reid.evaluation.baselines import grid_points, identity_warp, nearest_neighbours
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import DenseOutputs, DenseStep
 from reid.matchers._keypoints import AssignmentOutputs
@@ -114,7 +114,7 @@ def _of_step(step: DenseStep) -> Iterator[Correspondences]:
 def _nearest_cells(query: Mapping[int, Tensor], gallery: Mapping[int, Tensor], stride: int) -> list[Correspondences]:
     """Of the cells of the backbone's maps that are each other's nearest."""
     height, width = query[stride].shape[2:]
-    centre_S2 = cell_centres((height * stride, width * stride), stride)
+    centre_S2 = grid_points((height * stride, width * stride), stride)
     return [
         nearest_neighbours(one_CS.T, two_CS.T, centre_S2, centre_S2, mutual=True)
         for one_CS, two_CS in zip(query[stride].flatten(2).cpu(), gallery[stride].flatten(2).cpu(), strict=True)

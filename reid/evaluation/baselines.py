@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from reid.errors import ShapeError
+from reid.nn.grid import cell_centres
 from reid.types import CorrespondenceKind, Correspondences
 
 
-def cell_centres(image_size: tuple[int, int], stride: int = 1) -> Tensor:
+def grid_points(image_size: tuple[int, int], stride: int = 1) -> Tensor:
     """Centres of the cells of a grid, row by row, (x, y) in pixels, [S, 2], float32.
 
     Args:
@@ -17,8 +18,7 @@ def cell_centres(image_size: tuple[int, int], stride: int = 1) -> Tensor:
         stride: side of a cell in pixels; 1 gives the centres of the pixels.
     """
     height, width = (size // stride for size in image_size)
-    y_HW, x_HW = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return (torch.stack((x_HW, y_HW), dim=-1).reshape(-1, 2) + 0.5) * stride
+    return cell_centres(height, width, stride, torch.empty(0)).flatten(0, 1)
 
 
 def identity_warp(image_size: tuple[int, int]) -> Correspondences:
@@ -27,7 +27,7 @@ def identity_warp(image_size: tuple[int, int]) -> Correspondences:
     Args:
         image_size: (height, width) of both images, pixels.
     """
-    centre_S2 = cell_centres(image_size)
+    centre_S2 = grid_points(image_size)
     return Correspondences(centre_S2, centre_S2, torch.ones(len(centre_S2)), "warp")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid.matchers._base import PairOutputs
+from reid.nn.grid import cell_centres
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,6 @@ class DenseOutputs(PairOutputs):
         to_gallery = DenseDirection.cat([part.to_gallery for part in parts])
         to_query = DenseDirection.cat([part.to_query for part in parts])
         return DenseOutputs(logit_N, to_gallery, to_query, parts[0].anchor_A2)
-
-
-def cell_centres(height: int, width: int, stride: float, like: Tensor) -> Tensor:
-    """(x, y) of the centres of a grid's cells in pixels, [height, width, 2], dtype and device as ``like``."""
-    y_H = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) * stride
-    x_W = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) * stride
-    return torch.stack((x_W.expand(height, width), y_H[:, None].expand(height, width)), dim=2)
 
 
 def sample(map_NCHW: Tensor, position_NhW2: Tensor, stride: int, *, beyond: str = "zeros") -> Tensor:

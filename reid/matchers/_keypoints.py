@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid.matchers._base import PairOutputs
-from reid.matchers._dense import cell_centres
 from reid.nn.dtype import at_least_float32
+from reid.nn.grid import cell_centres
 from reid.nn.transport import NOTHING
 from reid.types import Correspondences
 

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from reid.errors import ConfigError
 from reid.matchers._base import MatcherConfig
-from reid.matchers._dense import DenseDirection, DenseStep, cell_centres
+from reid.matchers._dense import DenseDirection, DenseStep
 from reid.nn.dtype import at_least_float32
 from reid.nn.gaussian_process import GaussianProcess
+from reid.nn.grid import cell_centres
 
 POSITION_CELLS = 8
 """How many cells from the image's centre are 1 to the position embedding: from cell to cell it changes alike, whatever

@@ -11,7 +11,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from reid.evaluation.baselines import cell_centres
+from reid.evaluation.baselines import grid_points
 from reid.evaluation.correspondences import Floats, as_array, found_at
 from reid.report._canvas import BLACK
 from reid.types import Correspondences
@@ -137,7 +137,7 @@ def _shown(query: Picture, gallery: Picture, found: Correspondences) -> list[tup
     if found.kind == "assignment":
         return []
     height, width = query.shape[:2]
-    there_S2, confidence_S = found_at(found, as_array(cell_centres((height, width))))
+    there_S2, confidence_S = found_at(found, as_array(grid_points((height, width))))
     shade_HWC = COLOURS(norm_of(found)(confidence_S.reshape(height, width)))
     certainty = np.round(255 * shade_HWC[..., :3]).astype(np.uint8)
     if found.kind == "maximum":

@@ -5,15 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import ShapeError
-from reid.evaluation.baselines import cell_centres, identity_matches, identity_warp, nearest_neighbours
+from reid.evaluation.baselines import grid_points, identity_matches, identity_warp, nearest_neighbours
 from reid.evaluation.warp_metrics import warp_metrics
 from tests.evaluation.truths import shifted
 from tests.reference import correspondences as reference
 
 
 def test_cells_row_by_row():
-    assert cell_centres((4, 6), 2).tolist() == [[1, 1], [3, 1], [5, 1], [1, 3], [3, 3], [5, 3]]
-    assert cell_centres((1, 2)).tolist() == [[0.5, 0.5], [1.5, 0.5]]
+    assert grid_points((4, 6), 2).tolist() == [[1, 1], [3, 1], [5, 1], [1, 3], [3, 3], [5, 3]]
+    assert grid_points((1, 2)).tolist() == [[0.5, 0.5], [1.5, 0.5]]
 
 
 def test_the_identity_warp_is_off_by_the_shift():
@@ -42,7 +42,7 @@ def test_nearest_neighbours_equal_slow_loops(seed, mutual, num):
 def test_mutual_neighbours_do_not_depend_on_the_roles(seed):
     rng = np.random.default_rng(seed)
     query_D, gallery_D = (torch.from_numpy(rng.normal(size=(count, 4))) for count in (7, 5))
-    query_2, gallery_2 = cell_centres((7, 1)), cell_centres((1, 5))
+    query_2, gallery_2 = grid_points((7, 1)), grid_points((1, 5))
     there = nearest_neighbours(query_D, gallery_D, query_2, gallery_2, mutual=True)
     back = nearest_neighbours(gallery_D, query_D, gallery_2, query_2, mutual=True)
 

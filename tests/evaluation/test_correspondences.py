@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
-from reid.evaluation.baselines import cell_centres
+from reid.evaluation.baselines import grid_points
 from reid.evaluation.correspondences import TEAR_PX, found_at, truth_at
 from reid.types import Correspondences
 from tests.evaluation.truths import dense, found, shifted
@@ -55,7 +55,7 @@ def test_a_warp_on_cells_equals_scipys_interpolation(seed):
     rng = np.random.default_rng(seed)
     at = rng.random((20, 2)) * (16, 24)
     order = rng.permutation(24)
-    query = cell_centres((24, 16), 4)[order]
+    query = grid_points((24, 16), 4)[order]
     shift, confidence = torch.from_numpy(rng.normal(size=(24, 2))).float(), torch.from_numpy(rng.random(24)).float()
     there, sure = found_at(Correspondences(query, query + shift, confidence, "warp"), at)
     told = np.empty((24, 3))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from reid.errors import ShapeError
-from reid.evaluation.baselines import cell_centres, identity_matches
+from reid.evaluation.baselines import grid_points, identity_matches
 from reid.evaluation.correspondences import TEAR_PX
 from reid.evaluation.keypoint_matches import (
     IGNORED,
@@ -52,7 +52,7 @@ def test_what_is_not_known_is_ignored():
 
 def test_on_a_grid_half_a_cell_matches_and_a_whole_one_is_another():
     """Spec: positive within 0.71 of the stride, unmatched beyond the stride."""
-    centres = cell_centres((64, 32), 16)
+    centres = grid_points((64, 32), 16)
     limits = {"positive_px": 0.71 * 16, "negative_px": 16.0}
     assert keypoint_labels(centres, centres, shifted(64, 32, 5, -5), 0, **limits).query_K[2:].tolist() == [
         2,
@@ -95,7 +95,7 @@ def test_metrics_by_hand():
 
 
 def test_the_identity_is_perfect_where_nothing_moves():
-    centres = cell_centres((64, 32), 16).expand(2, -1, -1)
+    centres = grid_points((64, 32), 16).expand(2, -1, -1)
     right = [identity_matches(centres[0], centres[0])] * 2
     metrics = match_metrics(right, centres, centres, shifted(64, 32, 0, 0, num=2), **NEAR)
     assert metrics.precision == metrics.recall == metrics.mean_ap == 1.0

@@ -8,8 +8,8 @@ from reid.errors import ConfigError, ShapeError
 from reid.losses._base import LossSpec
 from reid.losses.assignment import AssignmentLoss, Config, assignment_labels
 from reid.matchers._base import PairOutputs
-from reid.matchers._dense import cell_centres
 from reid.matchers._keypoints import AssignmentOutputs, pair_scores
+from reid.nn.grid import cell_centres
 from reid.types import Warp, Warps
 
 SPEC = LossSpec(1, None)

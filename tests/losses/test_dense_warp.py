@@ -9,7 +9,8 @@ from reid.errors import ConfigError, ShapeError
 from reid.losses._base import LossSpec
 from reid.losses.dense_warp import Config, DenseWarpLoss, at_stride
 from reid.matchers._base import PairOutputs
-from reid.matchers._dense import DenseDirection, DenseOutputs, DenseStep, cell_centres
+from reid.matchers._dense import DenseDirection, DenseOutputs, DenseStep
+from reid.nn.grid import cell_centres
 from reid.types import Warp, Warps
 
 HEIGHT, WIDTH = 16, 8

@@ -8,11 +8,11 @@ from reid.matchers._dense import (
     DenseDirection,
     DenseOutputs,
     DenseStep,
-    cell_centres,
     local_correlation,
     sample,
     upsampled,
 )
+from reid.nn.grid import cell_centres
 from tests.reference import roma
 
 
@@ -24,11 +24,6 @@ def places(num: int, height: int, width: int, stride: int) -> torch.Tensor:
     """Some of them outside."""
     size = torch.tensor([width, height], dtype=torch.float64) * stride
     return size * (0.5 + 0.4 * random(num, height, width, 2, seed=5))
-
-
-def test_cell_centres_by_hand():
-    found = cell_centres(2, 3, 4, torch.zeros(1))
-    assert found.tolist() == [[[2, 2], [6, 2], [10, 2]], [[2, 6], [6, 6], [10, 6]]]
 
 
 def test_samples_equal_the_loops():

@@ -9,8 +9,9 @@ from reid.errors import ConfigError, ShapeError
 from reid.losses._base import LossSpec
 from reid.losses.dense_warp import Config as LossConfig
 from reid.losses.dense_warp import DenseWarpLoss, at_stride
-from reid.matchers._dense import DenseStep, cell_centres
+from reid.matchers._dense import DenseStep
 from reid.matchers.roma import Config, RoMa
+from reid.nn.grid import cell_centres
 from reid.types import FeatureSpec, ImageState, Warp, Warps
 from tests.reference import roma
 

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from reid.matchers._dense import DenseDirection, DenseStep, cell_centres
+from reid.matchers._dense import DenseDirection, DenseStep
 from reid.matchers._roma_evidence import evidence
+from reid.nn.grid import cell_centres
 
 GRID = cell_centres(4, 2, 4, torch.zeros(1, dtype=torch.float64))  # of an image of 16 x 8
 
