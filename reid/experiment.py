@@ -105,7 +105,7 @@ def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
     """Read an experiment file and apply ``--set`` assignments.
 
     A file that begins with ``base = "other.toml"`` holds only what differs from the file of that name beside it: tables
-    are merged key by key, arrays such as ``[[stage]]`` are replaced.
+    are merged key by key, arrays such as ``[[stage]]`` are replaced. That file may have a base as well.
 
     Returns:
         the experiment with every table of every component validated and its defaults filled in.
@@ -120,15 +120,14 @@ def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:
     return resolve(table, str(path))
 
 
-def _read_with_base(path: Path) -> Table:
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> Table:
     table = read_toml(path)
     if "base" not in table:
         return table
     base = path.parent / str(table.pop("base"))
-    beneath = read_toml(base)
-    if "base" in beneath:
-        raise ConfigError(f"{path}: wanted a base that is a whole experiment, found {base}, which has a base itself.")
-    return _merged(beneath, table)
+    if base in (*above, path):
+        raise ConfigError(f"{path}: wanted a base that stands on its own, found {base}, which has this file for a base.")
+    return _merged(_read_with_base(base, (*above, path)), table)
 
 
 def _merged(beneath: Table, above: Table) -> Table:

@@ -134,8 +134,13 @@ def test_a_base_lends_what_is_not_said(tmp_path, toml, tiny):
     path.write_text('base = "whole.toml"\n[matcher]\nname = "qaconv"\nstride = 8\n')
     assert read_experiment(path).matcher["name"] == "qaconv"  # nothing of the TransMatcher's is left
     assert read_experiment(path, ["matcher.dim=4"]).matcher["dim"] == 4
-    path.write_text('base = "part.toml"\n')
-    with pytest.raises(ConfigError, match="a whole experiment"):
+    upper = tmp_path / "upper.toml"
+    path.write_text('base = "whole.toml"\ntitle = "part"\n[matcher]\ndim = 8\n')
+    upper.write_text('base = "part.toml"\n[matcher]\nstride = 8\n')
+    assert read_experiment(upper).matcher == {**whole.matcher, "dim": 8, "stride": 8}
+    assert read_experiment(upper).title == "part"
+    path.write_text('base = "upper.toml"\n')
+    with pytest.raises(ConfigError, match="which has this file for a base"):
         read_experiment(path)
     path.write_text('base = "nobody.toml"\n')
     with pytest.raises(ConfigError, match=r"nobody.toml: no such file"):
