@@ -125,9 +125,10 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> Table:
     if "base" not in table:
         return table
     base = path.parent / str(table.pop("base"))
-    if base in (*above, path):
+    read = (*above, path.resolve())
+    if base.resolve() in read:
         raise ConfigError(f"{path}: wanted a base that stands on its own, found {base}, which has this file for a base.")
-    return _merged(_read_with_base(base, (*above, path)), table)
+    return _merged(_read_with_base(base, read), table)
 
 
 def _merged(beneath: Table, above: Table) -> Table:

@@ -139,7 +139,7 @@ def test_a_base_lends_what_is_not_said(tmp_path, toml, tiny):
     upper.write_text('base = "part.toml"\n[matcher]\nstride = 8\n')
     assert read_experiment(upper).matcher == {**whole.matcher, "dim": 8, "stride": 8}
     assert read_experiment(upper).title == "part"
-    path.write_text('base = "upper.toml"\n')
+    path.write_text(f'base = "../{tmp_path.name}/upper.toml"\n')
     with pytest.raises(ConfigError, match="which has this file for a base"):
         read_experiment(path)
     path.write_text('base = "nobody.toml"\n')
