@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,18 +17,15 @@ from reid.cli_curve import curve_command
 from reid.cli_data import data_app
 from reid.cli_match import match_command
 from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPath, Workers, open_session, set_option
+from reid.cli_results import PUBLISHED, compare, record_command, table_command, tell_of_stages
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
 from reid.evaluate import Pipeline, evaluate, finished
-from reid.evaluation.results import RunResult, read_results, write_results
 from reid.experiment import Experiment, Fusion, on_transfer, read_experiment
 from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
-from reid.report.margins import margins
-from reid.report.stages import stages_table
-from reid.report.summary import summary
 from reid.report.table import read_published, table
-from reid.runs import CHECKOUT, RunFolder, create_run, discard_unbegun, free_run_path, resume_run
+from reid.runs import RunFolder, create_run, discard_unbegun, free_run_path, resume_run
 from reid.train import train
 
 app = typer.Typer(
@@ -42,9 +39,6 @@ app.add_typer(data_app, name="data")
 
 Files = Annotated[list[Path], typer.Argument(help="Experiment files, such as experiments/synthped_transmatcher.toml.")]
 File = Annotated[Path, typer.Argument(help="An experiment file, such as experiments/synthped_transmatcher.toml.")]
-RunPaths = Annotated[
-    list[Path], typer.Argument(help="Run folders, or result files such as experiments/results/*.json.")
-]
 ExperimentKeys = Annotated[list[str] | None, set_option("a key of the experiment", "stage.0.epochs=3")]
 Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run folder. Default: a new one in runs/.")]
 OutOfSeveral = Annotated[
@@ -88,8 +82,6 @@ ProtocolName = Annotated[
     ),
 ]
 
-PUBLISHED = CHECKOUT / "experiments" / "published.toml"
-RECORDED = CHECKOUT / "experiments" / "results"
 RUNS = Path("runs")
 
 
@@ -118,7 +110,7 @@ def run(
                 train(folder, session)
                 draw_pictures(folder, *evaluate(folder, session))
     typer.echo()
-    _compare(folder.results for folder in folders)
+    compare(folder.results for folder in folders)
     for folder in folders:
         typer.echo(f"\nresults, pictures and the trained model: {folder.path}", nl=False)
     typer.echo()
@@ -168,12 +160,14 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
     result, tests = evaluate(folder, session, assignments=assignments, file=file, pipeline=pipeline)
     draw_pictures(folder, result, tests, folder.figures if file == folder.results else file.with_suffix(""))
     typer.echo("\n" + table([result], read_published(PUBLISHED)) + f"\n\nresults: {file}")
-    _tell_of_stages([result])
+    tell_of_stages([result])
 
 
 app.command("curve")(curve_command)
 app.command("match")(match_command)
 app.command("correspond")(correspond_command)
+app.command("table")(table_command)
+app.command("record")(record_command)
 
 
 @app.command("convert")
@@ -193,31 +187,6 @@ def convert_command(
     typer.echo(f"converted: {folder.path}\ntest it: reid evaluate {folder.path}")
 
 
-@app.command("table")
-def table_command(
-    runs: RunPaths,
-    mean: Annotated[bool, typer.Option("--mean", help="One row for runs that differ by their seed only.")] = False,
-) -> None:
-    """Print the results of runs beside the published numbers, and how far the first is ahead of the others."""
-    if mean:
-        typer.echo(summary([read_results(path) for path in runs]))
-    else:
-        _compare(runs)
-
-
-@app.command("record")
-def record_command(runs: RunPaths) -> None:
-    """Keep the results of runs beside the experiments, in experiments/results/RUN.json, without per-query data."""
-    names = [_recorded_name(path) for path in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"record: wanted runs of different names, found two {twice[0]!r}. Rename one of the folders.")
-    for path, name in zip(runs, names, strict=True):
-        target = RECORDED / f"{name}.json"
-        write_results(target, read_results(path).without_per_query())
-        typer.echo(f"recorded: {target}")
-
-
 def main() -> None:
     """Entry point of the ``reid`` command: what a user can cause ends with a message and exit code 2."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are cleared away
@@ -227,14 +196,6 @@ def main() -> None:
     except ReidError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
         sys.exit(2)
-
-
-def _recorded_name(path: Path) -> str:
-    """A run's is its folder's, also where its results.json is named; another file keeps its own."""
-    path = path.resolve()
-    if path.is_dir():
-        return path.name
-    return path.parent.name if path.name == "results.json" else path.stem
 
 
 def _plans(path: Path, assignments: list[str] | None, protocol: str | None) -> list[tuple[str, Experiment]]:
@@ -276,20 +237,6 @@ def _results_file(run: RunFolder, out: Path | None, *, apart: bool) -> Path:
     if out.suffix != ".json" or out.exists():
         raise ConfigError(f"--out {out}: wanted a new file named .json, found another name or an existing file.")
     return out
-
-
-def _compare(runs: Iterable[Path]) -> None:
-    results = [read_results(path) for path in runs]
-    typer.echo(table(results, read_published(PUBLISHED)))
-    _tell_of_stages(results)
-    if len(results) > 1:
-        typer.echo("\n" + margins(results))
-
-
-def _tell_of_stages(results: Sequence[RunResult]) -> None:
-    told = stages_table(results)
-    if told is not None:
-        typer.echo("\n" + told)
 
 
 def _classical(rerank: str | None) -> list[str]:

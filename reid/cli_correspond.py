@@ -34,7 +34,7 @@ def correspond_command(
     neighbours, which learn nothing. Also how well its scores tell one person from two.
     """
     run = RunFolder(run_path)
-    file = run.path / "correspondences.json" if out is None else out
+    file = run.correspondences if out is None else out
     session = open_session(data, device, workers)
     result = correspond(run, session, num_pairs=pairs, assignments=assignments or (), file=file)
     typer.echo(f"\n{correspondence_table(result)}\n\n{identity_table(result)}\n\nnumbers: {file}")

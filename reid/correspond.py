@@ -79,7 +79,7 @@ def correspond(
             methods += method_results(target.label, kind, measured[0], measured[1:])
         identity += _identity(target, model, num_pairs, session)
     result = _result(experiment, domains, methods, identity)
-    write_correspondences(file or run.path / "correspondences.json", result)
+    write_correspondences(file or run.correspondences, result)
     return result
 
 

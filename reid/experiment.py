@@ -127,7 +127,9 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> Table:
     base = path.parent / str(table.pop("base"))
     read = (*above, path.resolve())
     if base.resolve() in read:
-        raise ConfigError(f"{path}: wanted a base that stands on its own, found {base}, which has this file for a base.")
+        raise ConfigError(
+            f"{path}: wanted a base that stands on its own, found {base}, which has this file for a base."
+        )
     return _merged(_read_with_base(base, read), table)
 
 

@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "results.json"
 
     @property
+    def correspondences(self) -> Path:
+        """What ``reid correspond`` measured."""
+        return self.path / "correspondences.json"
+
+    @property
     def figures(self) -> Path:
         """Folder of the pictures."""
         return self.path / "figures"

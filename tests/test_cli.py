@@ -9,7 +9,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from reid import cli
+from reid import cli, cli_results
 from reid.cli import app
 from reid.engine.checkpoint import saved_epochs
 from reid.protocols._base import Protocol, Transfer
@@ -244,7 +244,7 @@ def test_runs_that_were_not_reached_are_not_in_the_way(reid, toml, tiny, untrain
 def test_record_keeps_results_without_ranks_and_table_averages_them(
     reid, toml, untrained, drawn_root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(cli, "RECORDED", tmp_path / "kept")
+    monkeypatch.setattr(cli_results, "RECORDED", tmp_path / "kept")
     for seed in (0, 1):
         arguments = ("--out", tmp_path / f"run_seed{seed}", "--data", drawn_root, "--set", f"seed={seed}")
         assert reid("run", toml(untrained), *arguments)[0] == 0

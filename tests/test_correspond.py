@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from reid import cli_results
 from reid.correspond import correspond
 from reid.errors import ConfigError
 from reid.evaluation.correspondence_results import CorrespondenceResult
@@ -66,3 +67,19 @@ def test_the_command_prints_both_tables(made, reid, drawn_root):
     assert "PCK 4 px ahead" in out
     assert "AUC (95 %)" in out
     assert "correspondences.json" in out
+
+
+def test_recorded_results_are_averaged_over_seeds(made, reid, session, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_results, "RECORDED", tmp_path / "kept")
+    for seed in (0, 1):
+        run = made(f"run{seed}", matcher=SUPERGLUE, stage=[], seed=seed)
+        correspond(run, session, num_pairs=3)
+        assert reid("record", run.path)[0] == 0
+    kept = sorted((tmp_path / "kept" / "correspondences").iterdir())
+    assert [path.name for path in kept] == ["run0.json", "run1.json"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["correspondences"]  # nothing else was measured
+    code, out, _ = reid("table", "--correspondences", *kept)
+    assert code == 0
+    assert "| 0, 1 " in out
+    assert reid("record", kept[0])[0] == 0  # a file that is kept already stays where it is
+    assert len(list((tmp_path / "kept").rglob("*.json"))) == 2

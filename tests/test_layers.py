@@ -25,7 +25,7 @@ LINES = [
     {"evaluate", "curve", "match", "correspond"},
     {"pictures"},
     {"cli_options"},
-    {"cli_data", "cli_curve", "cli_match", "cli_correspond"},
+    {"cli_data", "cli_curve", "cli_match", "cli_correspond", "cli_results"},
     {"cli"},
     {"__main__"},
 ]

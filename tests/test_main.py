@@ -59,9 +59,8 @@ def test_a_truncated_image_in_a_worker(tmp_path, toml, tiny, data_root):
 
 
 def test_what_is_our_own_mistake_keeps_its_traceback(tmp_path):
-    program = (
-        "import sys; sys.argv = ['reid', 'table', 'x'];\nimport reid.cli\nreid.cli.read_results = 3\nreid.cli.main()"
-    )
+    program = "import sys; sys.argv = ['reid', 'table', 'x'];\nimport reid.cli_results as r, reid.cli"
+    program += "\nr.read_results = 3\nreid.cli.main()"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from reid.config import Config
+from reid.evaluation._stored import read_stored
 from reid.evaluation.keypoint_matches import MatchMetrics
 from reid.evaluation.metrics import Interval
 from reid.evaluation.pair_scores import margin
@@ -110,6 +111,12 @@ def method_results(target: str, pairs: str, own: Measured, others: list[Measured
 def write_correspondences(path: Path, result: CorrespondenceResult) -> None:
     """Write ``result`` as JSON, atomically. Raises StorageError."""
     write_json(path, result.model_dump(mode="json"))
+
+
+def read_correspondences(path: Path) -> CorrespondenceResult:
+    """Read such a file, or the ``correspondences.json`` of a run folder. Raises CheckpointError, as read_results."""
+    file = path / "correspondences.json" if path.is_dir() else path
+    return read_stored(CorrespondenceResult, file, SCHEMA_VERSION, "reid correspond")
 
 
 def _result(target: str, pairs: str, measured: Measured) -> MethodResult:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from reid.config import Config, parse
-from reid.errors import CheckpointError, ConfigError
+from reid.config import Config
+from reid.evaluation._stored import read_stored
 from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.metrics import MAX_RANK, RetrievalMetrics
@@ -202,31 +201,4 @@ def read_results(path: Path) -> RunResult:
     Raises:
         CheckpointError: there is none, it cannot be read, it is damaged, or a newer reid wrote it.
     """
-    file = path / "results.json" if path.is_dir() else path
-    table = _read_table(file)
-    version = table.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{file}: wanted a results file of schema {SCHEMA_VERSION}, found {version}, which a newer reid wrote. "
-            "Update reid."
-        )
-    try:
-        return parse(RunResult, table, str(file))
-    except ConfigError as error:
-        raise CheckpointError(f"{error} The file is damaged or no results file; evaluate the run again.") from None
-
-
-def _read_table(file: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{file}: wanted a results file, found none. Has the run finished? reid evaluate makes it."
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: wanted JSON, found: {error}. Evaluate the run again.") from None
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{file}: wanted a JSON object, found a {type(table).__name__}. Evaluate the run again.")
-    return table
+    return read_stored(RunResult, path / "results.json" if path.is_dir() else path, SCHEMA_VERSION, "reid evaluate")
