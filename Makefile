@@ -1,6 +1,6 @@
 # demo: train and test on the embedded default, from nothing.   test: all tests.   check: tests, lint and types.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench
+.PHONY: help demo test check bench tables
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,6 +13,7 @@ help:
 	@echo "make test    install into .venv, run all tests"
 	@echo "make check   make test, and lint and types before it"
 	@echo "make bench   speed and memory against frozen references"
+	@echo "make tables  the tables of README.md and docs/results.md from experiments/results"
 
 $(INSTALLED): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,3 +37,6 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks all
+
+tables: $(INSTALLED)
+	$(BIN)/python -m benchmarks.results_page

@@ -14,6 +14,7 @@ from reid.evaluation.results import RunResult, read_results, write_results
 from reid.report.correspondence_summary import correspondence_summary
 from reid.report.margins import margins
 from reid.report.stages import stages_table
+from reid.report.summary import overview as report_overview
 from reid.report.summary import summary
 from reid.report.table import read_published, table
 from reid.runs import CHECKOUT, RunFolder
@@ -22,18 +23,21 @@ RunPaths = Annotated[
     list[Path], typer.Argument(help="Run folders, or result files such as experiments/results/*.json.")
 ]
 Mean = Annotated[bool, typer.Option("--mean", help="One row for runs that differ by their seed only.")]
+Overview = Annotated[bool, typer.Option("--overview", help="As --mean, short: a column for each test, Rank-1 / mAP.")]
 Where = Annotated[bool, typer.Option("--correspondences", help="What reid correspond measured, one row for all seeds.")]
 
 PUBLISHED = CHECKOUT / "experiments" / "published.toml"
 RECORDED = CHECKOUT / "experiments" / "results"
 
 
-def table_command(runs: RunPaths, mean: Mean = False, correspondences: Where = False) -> None:
+def table_command(
+    runs: RunPaths, mean: Mean = False, overview: Overview = False, correspondences: Where = False
+) -> None:
     """Print the results of runs beside the published numbers, and how far the first is ahead of the others."""
     if correspondences:
         typer.echo(correspondence_summary([read_correspondences(path) for path in runs]))
-    elif mean:
-        typer.echo(summary([read_results(path) for path in runs]))
+    elif mean or overview:
+        typer.echo((report_overview if overview else summary)([read_results(path) for path in runs]))
     else:
         compare(runs)
 

@@ -13,8 +13,6 @@ from typer.testing import CliRunner
 
 from reid.build import component_config
 from reid.cli import app
-from reid.evaluation.results import read_results
-from reid.report.summary import summary
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -108,11 +106,3 @@ def test_links_lead_somewhere():
 def test_experiments_named_exist():
     for name in re.findall(r"experiments/\w+\.toml", README):
         assert (ROOT / name).exists(), name
-
-
-def test_results_are_those_of_the_recorded_runs():
-    shown = re.search(r"<!-- results -->\n(.*?)<!-- /results -->", README, flags=re.DOTALL)
-    assert shown is not None
-    recorded = sorted((ROOT / "experiments" / "results").glob("*.json"))
-    assert recorded
-    assert summary([read_results(path) for path in recorded]) in shown[1]

@@ -11,7 +11,9 @@ from reid.evaluation.results import RunResult, TargetResult
 
 HEADERS = (
     "Test",
+    "Experiment",
     "Method",
+    "Seed",
     "Top k",
     "First stage",
     "Re-ranked",
@@ -48,7 +50,9 @@ def _row(result: RunResult, target: TargetResult, changed: Reranked) -> tuple[st
     query_s = target.extract_s / images + (target.score_s + changed.rescore_s) / target.num_query
     return (
         target.target,
+        result.title,
         result.stamp.method + weight,
+        str(result.stamp.seed),
         "all" if changed.top_k is None else str(changed.top_k),
         _shown(changed.first),
         _shown(Figures(rank1=target.rank1, mAP=target.mAP)),

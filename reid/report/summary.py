@@ -28,6 +28,40 @@ def summary(results: Sequence[RunResult]) -> str:
     Raises:
         ConfigError: two results of one row have the same seed.
     """
+    groups = _groups(results)
+    places = {key: (key[:2], number) for number, key in enumerate(groups)}
+    first = {pair: number for number, (pair, _) in reversed(list(enumerate(places.values())))}
+    ordered = sorted(groups, key=lambda key: (first[key[:2]], places[key][1]))
+    rows = [_row(groups[key]) for key in ordered]
+    return tabulate(rows, HEADERS, "github", disable_numparse=True)
+
+
+def overview(results: Sequence[RunResult]) -> str:
+    """Lay out results as a GitHub table with a row for all seeds of a training and a column for each test.
+
+    Args:
+        results: runs, taken together as by :func:`summary`.
+
+    Returns:
+        the table as text, Rank-1 / mAP in percent, without a closing newline.
+
+    Raises:
+        ConfigError: two results of one cell have the same seed.
+    """
+    tests = list(dict.fromkeys(target.target for result in results for target in result.targets))
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for group in _groups(results).values():
+        result, target = group[0]
+        seeds = ", ".join(str(run.stamp.seed) for run, _ in group)
+        row = rows.setdefault((result.stamp.trained_on, result.title, result.stamp.method, seeds), {})
+        maps = [entry.quoted_map(result.stamp.ap_rule) for _, entry in group]
+        row[target.target] = f"{_spread([entry.rank1 for _, entry in group])} / {_spread(maps)}"
+    cells = [(*place, *(row.get(test, "-") for test in tests)) for place, row in rows.items()]
+    return tabulate(cells, ("Train", "Experiment", "Method", "Seeds", *tests), "github", disable_numparse=True)
+
+
+def _groups(results: Sequence[RunResult]) -> dict[tuple[str, ...], list[tuple[RunResult, TargetResult]]]:
+    """Results that differ by their seed only, in order."""
     groups: dict[tuple[str, ...], list[tuple[RunResult, TargetResult]]] = {}
     for result in results:
         for target in result.targets:
@@ -38,11 +72,7 @@ def summary(results: Sequence[RunResult]) -> str:
                     "over seeds wants each once: leave one of them out."
                 )
             group.append((result, target))
-    places = {key: (key[:2], number) for number, key in enumerate(groups)}
-    first = {pair: number for number, (pair, _) in reversed(list(enumerate(places.values())))}
-    ordered = sorted(groups, key=lambda key: (first[key[:2]], places[key][1]))
-    rows = [_row(groups[key]) for key in ordered]
-    return tabulate(rows, HEADERS, "github", disable_numparse=True)
+    return groups
 
 
 def _key(result: RunResult, target: TargetResult) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import pytest
 
 from reid.errors import ConfigError
 from reid.evaluation.results import Training
-from reid.report.summary import HEADERS, summary
+from reid.report.summary import HEADERS, overview, summary
 from tests.report.runs import run, target
 
 
@@ -67,3 +67,17 @@ def test_results_without_a_recipe_go_by_their_title():
 def test_a_seed_that_comes_twice_is_refused():
     with pytest.raises(ConfigError, match="two results of seed 3 on market1501"):
         summary([run(target(), recipe="a1"), run(target(), recipe="a1")])
+
+
+def test_the_overview_has_a_row_a_training_and_a_column_a_test():
+    seeds = [run(target("home", rank1=rank1), target("away"), seed=seed) for seed, rank1 in enumerate((0.4, 0.6))]
+    other = run(target("away", rank1=0.25), matcher="qaconv")
+    lines = overview([*seeds, other]).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+    assert cells == [
+        ["Train", "Experiment", "Method", "Seeds", "home", "away"],
+        ["msmt17", "a run", "transmatcher", "0, 1", "50.0 ± 14.1 / 25.0 ± 0.0", "50.0 ± 0.0 / 25.0 ± 0.0"],
+        ["msmt17", "a run", "qaconv", "3", "-", "25.0 / 25.0"],
+    ]
+    with pytest.raises(ConfigError, match="two results of seed 3"):
+        overview([other, other])
