@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -148,14 +148,20 @@ def resolve(table: Table, where: str) -> Experiment:
     experiment = parse(Experiment, table, where)
 
     def filled(kind: Kind, component: Table, place: str) -> Table:
-        return component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
+        config = component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
+        return settled_backbone(config) if kind == "backbone" else config
 
+    return _with_components(experiment, filled)
+
+
+def _with_components(experiment: Experiment, changed: Callable[[Kind, Table, str], Table]) -> Experiment:
+    """The experiment with each component's table as ``changed(kind, table, place)`` makes it."""
     stages = [
         stage.model_copy(
             update={
-                "sampler": filled("sampler", stage.sampler, "stage.sampler"),
-                "loss": filled("loss", stage.loss, "stage.loss"),
-                "auxiliary": stage.auxiliary and filled("loss", stage.auxiliary, "stage.auxiliary"),
+                "sampler": changed("sampler", stage.sampler, "stage.sampler"),
+                "loss": changed("loss", stage.loss, "stage.loss"),
+                "auxiliary": stage.auxiliary and changed("loss", stage.auxiliary, "stage.auxiliary"),
             }
         )
         for stage in experiment.stage
@@ -163,13 +169,13 @@ def resolve(table: Table, where: str) -> Experiment:
     backbone, rerank = experiment.backbone, experiment.evaluation.rerank
     return experiment.model_copy(
         update={
-            "source": tuple(filled("dataset", entry, "source") for entry in experiment.source),
-            "target": tuple(filled("dataset", entry, "target") for entry in experiment.target),
-            "backbone": None if backbone is None else settled_backbone(filled("backbone", backbone, "backbone")),
-            "matcher": filled("matcher", experiment.matcher, "matcher"),
+            "source": tuple(changed("dataset", entry, "source") for entry in experiment.source),
+            "target": tuple(changed("dataset", entry, "target") for entry in experiment.target),
+            "backbone": None if backbone is None else changed("backbone", backbone, "backbone"),
+            "matcher": changed("matcher", experiment.matcher, "matcher"),
             "stage": tuple(stages),
             "evaluation": experiment.evaluation.model_copy(
-                update={"rerank": tuple(filled("reranker", entry, "evaluation.rerank") for entry in rerank)}
+                update={"rerank": tuple(changed("reranker", entry, "evaluation.rerank") for entry in rerank)}
             ),
         }
     )
@@ -230,10 +236,17 @@ _NO_RECIPE: dict[str, Any] = {
 def recipe(experiment: Experiment) -> str:
     """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only.
 
-    The folder of a first stage's run is no part of it: each seed has a first stage of its own.
+    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor are settings at their
+    default: an option that is added later must not part results that were kept before it from those that come after.
     """
-    table = experiment.model_dump(mode="json", exclude_none=True, exclude=_NO_RECIPE)
+    table = _with_components(experiment, _chosen).model_dump(mode="json", exclude_defaults=True, exclude=_NO_RECIPE)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _chosen(kind: Kind, table: Table, place: str) -> Table:
+    """A component's table without what is at its default."""
+    chosen = component_config(kind, table, f"[{place}]").model_dump(mode="json", exclude_defaults=True)
+    return {"name": table["name"], **chosen}
 
 
 def describe(table: Table) -> str:

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from reid.build import find_protocol
+from reid.build import component_module, find_protocol
 from reid.errors import ConfigError
 from reid.experiment import on_transfer, read_experiment, recipe, resolve, to_toml
 from reid.protocols._base import Transfer
@@ -114,6 +114,20 @@ def test_the_recipe_is_all_that_decides_the_training_but_the_seed(tiny):
     others = [{"validation_pids": 2}, {"image_size": [32, 16]}, {"stage": []}, {"source": []}]
     tables = [{**tiny, **change} for change in others] + [{**tiny, "matcher": {**tiny["matcher"], "dim": 8}}]
     assert len({first, *(recipe(resolve(table, "z")) for table in tables)}) == 6
+
+
+def test_an_option_that_is_added_later_leaves_the_recipe_as_it_was(tiny, monkeypatch):
+    before = recipe(resolve(tiny, "x"))
+    module = component_module("matcher", "transmatcher", "a test")
+
+    class Config(module.Config):
+        new_option: int = 3
+
+    monkeypatch.setattr(module, "Config", Config)
+    now = resolve(tiny, "x")
+    assert now.matcher["new_option"] == 3
+    assert recipe(now) == before
+    assert recipe(resolve({**tiny, "matcher": {**tiny["matcher"], "new_option": 4}}, "x")) != before
 
 
 def test_the_folder_of_a_first_stage_is_no_part_of_the_recipe(tiny):
