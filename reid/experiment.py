@@ -236,7 +236,7 @@ _NO_RECIPE: dict[str, Any] = {
 def recipe(experiment: Experiment) -> str:
     """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only.
 
-    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor are settings at their
+    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor is what is at its
     default: an option that is added later must not part results that were kept before it from those that come after.
     """
     table = _with_components(experiment, _chosen).model_dump(mode="json", exclude_defaults=True, exclude=_NO_RECIPE)
