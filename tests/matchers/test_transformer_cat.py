@@ -5,30 +5,16 @@ import torch
 from reid.errors import ShapeError
 from reid.matchers import _tokens
 from reid.matchers.transformer_cat import Config, TransformerCat
-from reid.types import FeatureSpec, ImageState
+from reid.types import ImageState
+from tests.matchers.small_maps import build_on_maps, maps, score
 from tests.reference.transformers import cat_score
 
-SPEC = FeatureSpec((96, 32), {16: (8, 6, 2)})
-IMAGE = torch.zeros(1, 3, 96, 32)
 SMALL = {"dim": 8, "num_layers": 2, "feedforward": 12}
 VARIANTS = [{}, {"num_heads": 2, "position_embedding": True}, {"norm": "pre", "num_layers": 1}]
 
 
 def build(options):
-    torch.manual_seed(0)
-    matcher = TransformerCat(Config(**{**SMALL, **options}), SPEC).double()
-    with torch.no_grad():  # norms and biases that are not at their start
-        for parameter in matcher.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return matcher.eval()
-
-
-def maps(num, seed):
-    return torch.randn(num, 8, 6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def score(matcher, query, gallery):
-    return matcher.score(*(matcher.encode(IMAGE, {16: map_}) for map_ in (query, gallery)))
+    return build_on_maps(TransformerCat, Config(**{**SMALL, **options}))
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

@@ -5,11 +5,10 @@ import torch
 from reid.errors import ShapeError
 from reid.matchers import _tokens
 from reid.matchers.transformer_cross import Config, TransformerCross
-from reid.types import FeatureSpec, ImageState
+from reid.types import ImageState
+from tests.matchers.small_maps import IMAGE, build_on_maps, maps, score
 from tests.reference.transformers import cross_score
 
-SPEC = FeatureSpec((96, 32), {16: (8, 6, 2)})
-IMAGE = torch.zeros(1, 3, 96, 32)
 SMALL = {"dim": 8, "num_layers": 2, "feedforward": 12}
 VARIANTS = [
     {},
@@ -19,20 +18,7 @@ VARIANTS = [
 
 
 def build(options):
-    torch.manual_seed(0)
-    matcher = TransformerCross(Config(**{**SMALL, **options}), SPEC).double()
-    with torch.no_grad():  # norms and biases that are not at their start
-        for parameter in matcher.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return matcher.eval()
-
-
-def maps(num, seed):
-    return torch.randn(num, 8, 6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def score(matcher, query, gallery):
-    return matcher.score(*(matcher.encode(IMAGE, {16: map_}) for map_ in (query, gallery)))
+    return build_on_maps(TransformerCross, Config(**{**SMALL, **options}))
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

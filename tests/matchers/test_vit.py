@@ -3,32 +3,15 @@ import pytest
 import torch
 
 from reid.matchers.vit import Config, ViT
-from reid.types import FeatureSpec
+from tests.matchers.small_maps import IMAGE, build_on_maps, maps, score
 from tests.reference.transformers import vit_score
 
-SPEC = FeatureSpec((96, 32), {16: (8, 6, 2)})
-IMAGE = torch.zeros(1, 3, 96, 32)
 SMALL = {"dim": 8, "num_layers": 2, "feedforward": 12}
 VARIANTS = [{}, {"pooling": "max", "num_heads": 2}, {"norm": "post", "position_embedding": True, "num_layers": 1}]
 
 
 def build(options):
-    torch.manual_seed(0)
-    matcher = ViT(Config(**{**SMALL, **options}), SPEC).double()
-    with torch.no_grad():  # norms and biases that are not at their start
-        for parameter in matcher.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        matcher.score_norm.bn.running_mean.fill_(3.0)
-        matcher.score_norm.bn.running_var.fill_(2.0)
-    return matcher.eval()
-
-
-def maps(num, seed):
-    return torch.randn(num, 8, 6, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def score(matcher, query, gallery):
-    return matcher.score(*(matcher.encode(IMAGE, {16: map_}) for map_ in (query, gallery)))
+    return build_on_maps(ViT, Config(**{**SMALL, **options}))
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
