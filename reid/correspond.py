@@ -31,7 +31,8 @@ from reid.evaluation.correspondence_results import (
 from reid.evaluation.keypoint_matches import MatchMetrics, match_metrics
 from reid.evaluation.pair_scores import auc_margin
 from reid.evaluation.warp_metrics import warp_metrics
-from reid.experiment import Experiment, describe, recipe, weights_file
+from reid.experiment import Experiment
+from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
 

@@ -15,7 +15,8 @@ from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
 from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
-from reid.experiment import Experiment, Fusion, describe, recipe, weights_file
+from reid.experiment import Experiment, Fusion
+from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
 from reid.trial import How, Test, best_weight, try_one_stage, try_reranked, try_two_stages

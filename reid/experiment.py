@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -151,10 +149,10 @@ def resolve(table: Table, where: str) -> Experiment:
         config = component_config(kind, component, f"{where} [{place}]").model_dump(mode="json", exclude_none=True)
         return settled_backbone(config) if kind == "backbone" else config
 
-    return _with_components(experiment, filled)
+    return with_components(experiment, filled)
 
 
-def _with_components(experiment: Experiment, changed: Callable[[Kind, Table, str], Table]) -> Experiment:
+def with_components(experiment: Experiment, changed: Callable[[Kind, Table, str], Table]) -> Experiment:
     """The experiment with each component's table as ``changed(kind, table, place)`` makes it."""
     stages = [
         stage.model_copy(
@@ -219,47 +217,6 @@ def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:
         "target": tuple(dict(table) for table in transfer.targets),
     }
     return resolve({**experiment.model_dump(mode="json", exclude_none=True), **changes}, "--protocol")
-
-
-_SAID_APART = ("name", "weights", "normalization")
-
-_NO_RECIPE: dict[str, Any] = {
-    "title": True,
-    "seed": True,
-    "target": True,
-    "evaluation": True,
-    "checkpoints_kept": True,
-    "first_stage": {"run"},
-}
-
-
-def recipe(experiment: Experiment) -> str:
-    """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only.
-
-    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor is what is at its
-    default: an option that is added later must not part results that were kept before it from those that come after.
-    """
-    table = _with_components(experiment, _chosen).model_dump(mode="json", exclude_defaults=True, exclude=_NO_RECIPE)
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _chosen(kind: Kind, table: Table, place: str) -> Table:
-    """A component's table without what is at its default."""
-    chosen = component_config(kind, table, f"[{place}]").model_dump(mode="json", exclude_defaults=True)
-    return {"name": table["name"], **chosen}
-
-
-def describe(table: Table) -> str:
-    """A component in a few words: its name and the settings that make it what it is."""
-    settings = (f"{key}={value}" for key, value in table.items() if key not in _SAID_APART)
-    return f"{table['name']} ({', '.join(settings)})"
-
-
-def weights_file(backbone: Table | None) -> str | None:
-    """Name of what a backbone started from; its folder is nobody's business. None: random weights, or no backbone."""
-    if backbone is None or backbone["weights"] == "none":
-        return None
-    return Path(backbone["weights"]).name
 
 
 def differing(one: Experiment, two: Experiment) -> list[str]:

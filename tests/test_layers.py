@@ -18,6 +18,7 @@ LINES = [
     {"report", "search"},
     {"build"},
     {"experiment"},
+    {"recipe"},
     {"runs"},
     {"domains"},
     {"train", "convert"},
