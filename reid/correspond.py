@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -134,9 +136,12 @@ def _matches(findings: Findings, name: str) -> MatchMetrics | None:
     if name == IDENTITY:
         found = [identity_matches(*point) for point in findings.points]
     cell_px = _SALIENT_PX / _POSITIVE if findings.cell_px is None else findings.cell_px
-    return match_metrics(
-        found, query, gallery, findings.truth(), positive_px=_POSITIVE * cell_px, negative_px=_NEGATIVE * cell_px
+    near, far = _POSITIVE * cell_px, _NEGATIVE * cell_px
+    judge = partial(
+        match_metrics, query=query, gallery=gallery, truth=findings.truth(), positive_px=near, negative_px=far
     )
+    # average precision has no threshold: a strict one would cap it at the recall
+    return replace(judge(found), ap_N=judge(findings.candidates).ap_N) if not name else judge(found)
 
 
 def _identity(target: Target, model: Model, num_pairs: int, session: Session) -> list[IdentityResult]:

@@ -43,6 +43,16 @@ def test_the_matcher_stands_beside_baselines_and_is_measured_at_three_levels(mad
     assert correspond(run, session, num_pairs=5).methods == result.methods  # the pairs are always the same
 
 
+def test_average_precision_does_not_depend_on_the_threshold(made, session):
+    runs = [made(f"run{t}", matcher={**SUPERGLUE, "match_threshold": t}, stage=[]) for t in (1e-6, 0.9)]
+    loose, strict = (correspond(run, session, num_pairs=4).methods for run in runs)
+    own = slice(0, None, 4)
+    assert [row.ap for row in loose[own]] == [row.ap for row in strict[own]]
+    assert all(row.ap > 0 for row in loose[own])
+    assert all(row.recall == 0 for row in strict[own])  # an untrained one is certain of nothing
+    assert all(row.recall > 0 for row in loose[own])
+
+
 def test_a_dense_matcher_shows_its_steps_and_synthped_true_correspondences(made, session_on, data_root):
     session = session_on(data_root)
     run = made("run", matcher=ROMA, stage=[])

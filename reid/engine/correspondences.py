@@ -14,7 +14,7 @@ from reid.engine.model import Model
 from reid.evaluation.baselines import grid_points, identity_warp, nearest_neighbours
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import DenseOutputs, DenseStep
-from reid.matchers._keypoints import AssignmentOutputs
+from reid.matchers._keypoints import AssignmentOutputs, hard_matches
 from reid.progress import Progress
 from reid.types import Correspondences, ImageState, Warps
 
@@ -32,12 +32,15 @@ class Findings:
         warps: the truth, of parts of the pairs, in order.
         found: method -> correspondences of each pair, from query to gallery.
         points: keypoints of each pair, query's and gallery's, [K, 2] each, pixels; none where the matcher has none.
+        candidates: of each pair all keypoints that are each other's best, also those that the threshold leaves
+            out of what it found; none where it has no keypoints.
         cell_px: side of the cells whose centres the keypoints are; None: they are no grid.
     """
 
     warps: list[Warps] = field(default_factory=list)
     found: dict[str, list[Correspondences]] = field(default_factory=dict)
     points: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    candidates: list[Correspondences] = field(default_factory=list)
     cell_px: int | None = None
 
     def truth(self) -> Warps:
@@ -92,6 +95,7 @@ def _add(findings: Findings, model: Model, pairs: Sequence[WarpedPair]) -> None:
         points = list(zip(outputs.query_point_NK2.cpu(), outputs.gallery_point_NK2.cpu(), strict=True))
         found[OWN_NEAREST] = _nearest_descriptors(query, gallery, points)
         findings.points += points
+        findings.candidates += _on_cpu(hard_matches(outputs, threshold=0.0))
         findings.cell_px = outputs.cell_px
     for method, each in found.items():
         findings.found.setdefault(method, []).extend(each)

@@ -50,7 +50,7 @@ class MethodResult(Config):
     auc: Fraction | None  # of the confidence against being visible
     precision: Fraction | None = None  # of matches between keypoints; None: the method has none
     recall: Fraction | None = None
-    ap: Fraction | None = None
+    ap: Fraction | None = None  # of all keypoints that are each other's best, whatever the matcher's threshold
     pck_4px_gain: Gain | None = None  # of the matcher over this method; None: it is the matcher
     ap_gain: Gain | None = None
 
