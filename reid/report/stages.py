@@ -29,7 +29,7 @@ def stages_table(results: Sequence[RunResult]) -> str | None:
     """Lay out what re-ranking changed as a GitHub table; Rank-1 / mAP in percent.
 
     Args:
-        results: runs; targets that were not re-ranked are left out.
+        results: runs; targets that were not re-ranked are left out. Rows of one test stand together.
 
     Returns:
         the table as text, without a closing newline; None where nothing was re-ranked.
@@ -40,6 +40,8 @@ def stages_table(results: Sequence[RunResult]) -> str | None:
         for target in result.targets
         if target.reranked is not None
     ]
+    tests = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: tests.index(row[0]))
     return tabulate(rows, HEADERS, "github", disable_numparse=True) if rows else None
 
 

@@ -1,0 +1,64 @@
+from reid.evaluation.reranked import Figures, Reranked
+from reid.report.stages import HEADERS, stages_table
+from tests.report.runs import run, target
+
+
+def changed(**changes: object) -> Reranked:
+    facts = {
+        "top_k": 100,
+        "fusion": "replace",
+        "weight": None,
+        "first": Figures(rank1=0.4, mAP=0.2),
+        "oracle": Figures(rank1=0.9, mAP=0.6),
+        "shuffled": Figures(rank1=0.1, mAP=0.1),
+        "share_of_oracle": 0.125,
+        "rescore_s": 3.0,
+        "gain": 0.05,
+        "gain_low": 0.04,
+        "gain_high": 0.06,
+    }
+    return Reranked.model_validate({**facts, **changes})
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+    return [dict(zip(HEADERS, row, strict=True)) for row in cells]
+
+
+def test_a_row_tells_what_was_gained_and_what_could_be():
+    text = stages_table([run(target(reranked=changed()), first_stage="embedding (dim=8), top 100, replace")])
+    assert text is not None
+    (row,) = rows(text)
+    assert (row["Experiment"], row["Method"], row["Seed"]) == ("a run", "embedding > transmatcher", "3")
+    assert (row["Top k"], row["First stage"], row["Re-ranked"]) == ("100", "40.0 / 20.0", "50.0 / 25.0")
+    assert (row["Perfect order"], row["Random order"]) == ("90.0 / 60.0", "10.0 / 10.0")
+    assert (row["mAP gained (95 %)"], row["Of the possible"]) == ("+5.0 (+4.0 to +6.0)", "12 %")
+    assert row["ms a query"] == "509"  # 1 s for 8 + 100 images, 1 s and 3 s for 8 queries
+
+
+def test_a_reranker_of_the_whole_gallery_has_no_shortlist_to_be_perfect_on():
+    whole = changed(top_k=None, fusion=None, oracle=None, shuffled=None, share_of_oracle=None)
+    text = stages_table([run(target(reranked=whole), rerankers=("k_reciprocal (k1=20)",))])
+    assert text is not None
+    (row,) = rows(text)
+    assert (row["Top k"], row["Perfect order"], row["Of the possible"]) == ("all", "-", "-")
+    assert row["Method"] == "transmatcher > k_reciprocal"
+
+
+def test_the_weight_of_the_first_stage_is_told():
+    text = stages_table([run(target(reranked=changed(fusion="lerp", weight=0.3)))])
+    assert text is not None
+    assert "transmatcher, 0.3 of the first" in text
+
+
+def test_rows_of_one_test_stand_together_and_others_are_left_out():
+    two = run(target("a", reranked=changed()), target("b", reranked=changed()))
+    text = stages_table([two, run(target("c")), two.model_copy(update={"title": "other"})])
+    assert text is not None
+    assert [(row["Test"], row["Experiment"]) for row in rows(text)] == [
+        ("a", "a run"),
+        ("a", "other"),
+        ("b", "a run"),
+        ("b", "other"),
+    ]
+    assert stages_table([run(target())]) is None
