@@ -182,6 +182,8 @@ def with_components(experiment: Experiment, changed: Callable[[Kind, Table, str]
 def with_shared_backbone(experiment: Experiment) -> Experiment:
     """A first stage's backbone, made a part of the experiment: its run can then be loaded without the other.
 
+    Of the experiment's own ``[backbone]`` only ``strides`` counts: other maps may be read than the first stage reads.
+
     Raises:
         ConfigError: there is no such run, the backbone is not frozen, or image sizes differ.
     """
@@ -206,7 +208,10 @@ def with_shared_backbone(experiment: Experiment) -> Experiment:
             f"first_stage.share_backbone: wanted images of the same size in both stages, found {proposer.image_size} "
             f"in {first.run} and {experiment.image_size} here."
         )
-    return experiment.model_copy(update={"backbone": proposer.backbone})
+    theirs, own = proposer.backbone, experiment.backbone
+    if theirs and own and own["name"] == theirs["name"] and "strides" in own:
+        theirs = {**theirs, "strides": own["strides"]}
+    return experiment.model_copy(update={"backbone": theirs})
 
 
 def on_transfer(experiment: Experiment, transfer: Transfer) -> Experiment:

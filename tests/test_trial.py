@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reid.engine.two_stages import TwoStages
 from reid.errors import CheckpointError, ConfigError, ProtocolError
 from reid.evaluate import Pipeline, evaluate
 from reid.evaluation.results import read_results
@@ -114,6 +115,18 @@ PAIRS = {
     "cache_maps": True,
     "optimizer": {"lr": 0.01},
 }
+
+
+def test_other_maps_of_the_first_ones_backbone_may_be_read(made, tiny, new_run, session):
+    first = made("first", **EMBEDDING)
+    matcher = {**tiny["matcher"], "stride": 4}
+    table = {**tiny, **shared(first), "stage": [PAIRS], "matcher": matcher}
+    run = new_run({**table, "backbone": {**tiny["backbone"], "strides": [4, 8]}}, "second")
+    train(run, session)
+    mine, theirs = load_model(run), load_model(first)
+    assert mine.strides > theirs.strides
+    assert TwoStages(theirs, mine, 6).one_backbone
+    assert evaluate(run, session)[0].targets[0].reranked.top_k == 6
 
 
 def test_a_second_stage_over_the_first_ones_backbone(made, tiny, new_run, session):

@@ -56,25 +56,27 @@ def extract_both(
     """As :func:`extract`, for two models of one backbone: images are read, and go through it, once.
 
     Args:
-        first: its backbone is the one that is used.
-        second: its matcher reads the same maps.
+        first: one of them.
+        second: the other. The backbone that gives more maps is the one that is used.
         records: the images.
         how: how both models' states are computed and kept.
     """
-    size = images_together(first, how.batch_size)
-    backbone = _fast(first.eval(), how)
-    second.eval()
-    loader = test_batches(records, first.image_size, batch_size=how.batch_size, num_workers=how.num_workers)
+    second_gives = not first.strides.issuperset(second.strides)
+    giver, taker = (second, first) if second_gives else (first, second)
+    size = images_together(giver, how.batch_size)
+    backbone = _fast(giver.eval(), how)
+    taker.eval()
+    loader = test_batches(records, giver.image_size, batch_size=how.batch_size, num_workers=how.num_workers)
     for image_BCHW in loader:
-        with torch.no_grad(), autocast(first.device, how.precision):
-            parts = [_both(backbone, second, part_bCHW) for part_bCHW in image_BCHW.split(size)]
-        one, two = ([part[side].stored(how.states) for part in parts] for side in (0, 1))
-        yield ImageState.cat(one), ImageState.cat(two)
+        with torch.no_grad(), autocast(giver.device, how.precision):
+            parts = [_both(backbone, taker, part_bCHW) for part_bCHW in image_BCHW.split(size)]
+        given, taken = (ImageState.cat([part[side].stored(how.states) for part in parts]) for side in (0, 1))
+        yield (taken, given) if second_gives else (given, taken)
 
 
-def _both(first: Model, second: Model, image_BCHW: Tensor) -> tuple[ImageState, ImageState]:
-    state, maps = first.states_and_maps(image_BCHW)
-    return state, second.states_and_maps(image_BCHW, maps)[0]
+def _both(giver: Model, taker: Model, image_BCHW: Tensor) -> tuple[ImageState, ImageState]:
+    state, maps = giver.states_and_maps(image_BCHW)
+    return state, taker.states_and_maps(image_BCHW, maps)[0]
 
 
 def _fast(model: Model, how: Extraction) -> Model:

@@ -36,6 +36,11 @@ class Model(nn.Module):
         self.image_size = image_size
 
     @property
+    def strides(self) -> frozenset[int]:
+        """Of the maps that the backbone gives; none where there is no backbone."""
+        return frozenset(() if self.backbone is None else self.backbone.strides)
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are; the CPU for a model without any."""
         parameter = next(self.parameters(), None)

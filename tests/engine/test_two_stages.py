@@ -17,22 +17,32 @@ BACKBONE = {"name": "resnet", "depth": 18, "cut": "layer2"}
 SIZE = (64, 32)
 
 
-def model(matcher, seed=0):
+def model(matcher, seed=0, **backbone):
     torch.manual_seed(seed)
-    return build_model(BACKBONE, matcher, SIZE, pretrained=False).eval()
+    return build_model({**BACKBONE, **backbone}, matcher, SIZE, pretrained=False).eval()
 
 
 FIRST = model({"name": "embedding", "stride": 8})
 SECOND = model({"name": "qaconv", "stride": 8, "dim": 8}, seed=1)
 ON_ITS_MAPS = Model(copy.deepcopy(FIRST.backbone), copy.deepcopy(SECOND.matcher), SIZE)
+ON_MORE_MAPS = model({"name": "qaconv", "stride": 4, "dim": 8}, seed=1, strides=[4, 8])
+ON_MORE_MAPS.backbone.load_state_dict(FIRST.backbone.state_dict())
+PAIRS = {
+    "two backbones": (FIRST, SECOND),
+    "one backbone": (FIRST, ON_ITS_MAPS),
+    "one backbone, more maps of it": (FIRST, ON_MORE_MAPS),
+    "one backbone, fewer maps of it": (ON_MORE_MAPS, FIRST),
+}
 
 
-@pytest.mark.parametrize("second", [SECOND, ON_ITS_MAPS], ids=["two backbones", "one backbone"])
-def test_scores_are_those_of_both_models(second, tiny, session, tmp_path):
+@pytest.mark.parametrize("pair", PAIRS)
+def test_scores_are_those_of_both_models(pair, tiny, session, tmp_path):
+    first, second = PAIRS[pair]
+    assert TwoStages(first, second, 4).one_backbone == pair.startswith("one")
     (target,) = open_domains(resolve(tiny, "x"), session).targets
     how = Extraction(num_workers=0, states="float32")
     found = retrieve_in_two(
-        TwoStages(FIRST, second, 4),
+        TwoStages(first, second, 4),
         target.query,
         target.gallery,
         how,
@@ -41,7 +51,7 @@ def test_scores_are_those_of_both_models(second, tiny, session, tmp_path):
         progress=session.progress,
     )
     query, gallery = ([record.path for record in records] for records in (target.query, target.gallery))
-    wanted = FIRST.score(FIRST.encode(query), FIRST.encode(gallery)).numpy()
+    wanted = first.score(first.encode(query), first.encode(gallery)).numpy()
     np.testing.assert_allclose(found.scores.score_QG, wanted, atol=1e-5)
     idx = found.shortlist.gallery_idx_QK
     np.testing.assert_array_equal(idx, np.argsort(-found.scores.score_QG, axis=1, kind="stable")[:, :4])
