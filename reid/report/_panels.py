@@ -83,7 +83,7 @@ def norm_of(found: Correspondences) -> Normalize:
 
 
 def strongest(found: Correspondences, num: int, apart_px: float) -> NDArray[np.int64]:
-    """Choose correspondences to show: the most confident first, none that starts close to one already chosen.
+    """Choose correspondences to show: all if they are few, else the most confident, none that starts close to another.
 
     Args:
         found: correspondences of one pair.
@@ -95,6 +95,8 @@ def strongest(found: Correspondences, num: int, apart_px: float) -> NDArray[np.i
     """
     query_N2, confidence_N = as_array(found.query_N2), as_array(found.confidence_N)
     order_N = np.argsort(-confidence_N, kind="stable")
+    if len(order_N) <= num:
+        return order_N
     free_N = np.ones(len(order_N), dtype=bool)
     chosen: list[int] = []
     for idx in order_N:
@@ -110,7 +112,7 @@ def draw_panels(axes: Axes, panels: list[Panel], found: Correspondences, num_lin
     """Draw panels, and lines between the first two of them.
 
     Returns:
-        how many lines it came to: they are spread over the query image, and end where that is full.
+        how many lines it came to: more than ``num_lines`` are thinned out, spread over the query image.
     """
     width, height = extent_of(panels)
     for panel in panels:

@@ -69,8 +69,7 @@ def draw_pair(pair: MatchedPair, path: Path, *, title: str, num_lines: int = 24)
     bar = figure.colorbar(ScalarMappable(norm_of(pair.found), COLOURS), ax=axes, shrink=0.7, pad=0.02, panchor=False)
     bar.set_label("confidence, on the matcher's own scale", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    choice = f"Lines: {num_drawn} of them, each the most confident of its surroundings in the query image."
-    choice = choice if num_drawn else "Lines: none, as nothing was found to correspond."
+    choice = _lines_told(num_drawn, len(pair.found.query_N2))
     figure.supxlabel(f"Correspondences of kind {pair.found.kind}: {KINDS[pair.found.kind]}.\n{choice}", fontsize=8)
     save_png(figure, path)
 
@@ -110,6 +109,14 @@ def draw_sheet(pairs: Sequence[MatchedPair], path: Path, *, title: str, columns:
     bar.ax.set_yticklabels(["lowest\nof a pair", "highest\nof a pair"], fontsize=8)
     bar.set_label("confidence", fontsize=8)
     save_png(figure, path)
+
+
+def _lines_told(num_drawn: int, num_found: int) -> str:
+    if not num_found:
+        return "Lines: none, as nothing was found to correspond."
+    if num_drawn == num_found:
+        return "Lines: all of them."
+    return f"Lines: {num_drawn} of them, each the most confident of its surroundings in the query image."
 
 
 def _told(pair: MatchedPair) -> str:

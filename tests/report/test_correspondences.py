@@ -88,7 +88,10 @@ def test_words_say_what_it_is(drawn):
     assert figure.get_suptitle() == r"a \$matcher\$"
     assert figure.axes[0].get_title() == "a.jpg → b\\$.jpg\nscore 1.25,  12 correspondences"
     assert "kind maximum: for each place of the query image the most similar" in figure.get_supxlabel()
-    assert f"Lines: {len(lines_of(figure.axes[0])[0])} of them" in figure.get_supxlabel()
+    assert figure.get_supxlabel().endswith("Lines: all of them.")
+    assert len(figure.axes[0].lines) == 12
+    fewer = drawn(pair("maximum"), num_lines=5)
+    assert f"Lines: {len(fewer.axes[0].lines)} of them, each the most confident" in fewer.get_supxlabel()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,9 +170,10 @@ def test_the_strongest_are_spread():
     line = torch.stack((torch.arange(10.0), torch.zeros(10)), 1)
     confidence = torch.tensor([0.0, 0.1, 0.9, 1.0, 0.8, 0.2, 0.3, 0.95, 0.5, 0.5])
     found = Correspondences(line, line, confidence, "maximum")
-    assert strongest(found, 10, 2.0).tolist() == [3, 7, 9, 5, 1]
+    assert strongest(found, 9, 2.0).tolist() == [3, 7, 9, 5, 1]
     assert strongest(found, 2, 2.0).tolist() == [3, 7]
-    assert strongest(found, 10, 0.0).tolist() == [3, 7, 2, 4, 8, 9, 6, 5, 1, 0]
+    assert strongest(found, 9, 0.0).tolist() == [3, 7, 2, 4, 8, 9, 6, 5, 1]
+    assert strongest(found, 10, 2.0).tolist() == [3, 7, 2, 4, 8, 9, 6, 5, 1, 0]  # few enough to show them all
 
 
 def test_what_cannot_be_drawn(tmp_path):
