@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reid.build import component_config
-from reid.data.surfaces import SurfaceImages, draw_surface_images
+from reid.data.surface_images import SurfaceImages, draw_surface_images
 from reid.data.warps import Level, WarpedPair, held_out_pairs
 from reid.datasets.synthped import Config as SynthpedConfig
 from reid.domains import Domains, Target, open_domains

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from reid.build import build_dataset, component_config
 from reid.data.holdout import hold_out
-from reid.data.surfaces import SurfaceImages, draw_surface_images
+from reid.data.surface_images import SurfaceImages, draw_surface_images
 from reid.datasets._base import DataSet
 from reid.datasets.synthped import Config as SynthpedConfig
 from reid.datasets.synthped import people_of

@@ -15,7 +15,7 @@ from reid.config import Config
 from reid.data._random import generator
 from reid.data._workers import load_batches
 from reid.data.loader import TrainBatch, file_names, read_image
-from reid.data.surfaces import SurfaceImages
+from reid.data.surface_images import SurfaceImages
 from reid.data.warps import WarpConfig, WarpedPair, warped_pair
 from reid.types import ImageRecord, Warp, Warps
 

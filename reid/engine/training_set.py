@@ -13,7 +13,7 @@ from torch import Tensor
 from reid.data._random import generator
 from reid.data.loader import TrainBatch, test_batches, train_batches
 from reid.data.pairs import Views, ViewsConfig, pair_batches
-from reid.data.surfaces import SurfaceImages
+from reid.data.surface_images import SurfaceImages
 from reid.data.transforms import TrainTransform
 from reid.engine.extract import images_together
 from reid.engine.model import Model

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from reid.data.pairs import Views, ViewsConfig, pair_batches
-from reid.data.surfaces import SurfaceImages
+from reid.data.surface_images import SurfaceImages
 from reid.data.warps import WarpConfig
 from reid.types import ImageRecord
 
