@@ -14,7 +14,7 @@ from reid.evaluation.results import RunResult, read_results, write_results
 from reid.report.correspondence_summary import correspondence_summary
 from reid.report.margins import margins
 from reid.report.stages import stages_table
-from reid.report.summary import overview as report_overview
+from reid.report.summary import overview as overview_table
 from reid.report.summary import summary
 from reid.report.table import read_published, table
 from reid.runs import CHECKOUT, RunFolder
@@ -34,10 +34,14 @@ def table_command(
     runs: RunPaths, mean: Mean = False, overview: Overview = False, correspondences: Where = False
 ) -> None:
     """Print the results of runs beside the published numbers, and how far the first is ahead of the others."""
+    if mean + overview + correspondences > 1:
+        raise ConfigError("table: wanted one of --mean, --overview and --correspondences, found several. Choose one.")
     if correspondences:
         typer.echo(correspondence_summary([read_correspondences(path) for path in runs]))
-    elif mean or overview:
-        typer.echo((report_overview if overview else summary)([read_results(path) for path in runs]))
+    elif mean:
+        typer.echo(summary([read_results(path) for path in runs]))
+    elif overview:
+        typer.echo(overview_table([read_results(path) for path in runs]))
     else:
         compare(runs)
 

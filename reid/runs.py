@@ -46,7 +46,8 @@ class RunFolder:
     """Where everything of one run lies.
 
     ``config.toml`` (resolved), ``environment.json``, ``log.jsonl``, ``events/``, ``checkpoints/epoch_N/``,
-    ``results.json``, ``figures/``; of tests with other targets or rules ``results_2.json``, ``results_2/`` ...
+    ``results.json``, ``figures/``, ``correspondences.json``; of tests with other targets or rules ``results_2.json``,
+    ``results_2/`` ...
     """
 
     path: Path

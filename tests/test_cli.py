@@ -255,6 +255,12 @@ def test_record_keeps_results_without_ranks_and_table_averages_them(
     code, out, _ = reid("table", "--mean", *kept)
     assert code == 0
     assert "0, 1" in out
+    code, out, _ = reid("table", "--overview", *kept)
+    assert code == 0
+    assert "| 0, 1 " in out
+    code, _, err = reid("table", "--overview", "--mean", *kept)
+    assert code == 2
+    assert "Choose one" in err
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run_seed0").rename(tmp_path / "elsewhere" / "run_seed1")
     code, _, err = reid("record", tmp_path / "elsewhere" / "run_seed1", tmp_path / "run_seed1")
