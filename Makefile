@@ -13,7 +13,7 @@ help:
 	@echo "make test    install into .venv, run all tests"
 	@echo "make check   make test, and lint and types before it"
 	@echo "make bench   speed and memory against frozen references"
-	@echo "make tables  the tables of README.md and docs/results.md from experiments/results"
+	@echo "make tables  the tables of README.md and docs/ from what is recorded"
 
 $(INSTALLED): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,4 +39,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks all
 
 tables: $(INSTALLED)
-	$(BIN)/python -m benchmarks.results_page
+	$(BIN)/python -m benchmarks.pages

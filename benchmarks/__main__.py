@@ -8,17 +8,18 @@ import torch
 from tabulate import tabulate
 
 from benchmarks import (
-    _page,
     extraction,
     graph_sampling,
     matchers,
     metrics,
+    pages,
     pair_scoring,
     pair_scoring_cuda,
     reranking,
     synthped,
     train_step,
 )
+from benchmarks._speed_table import RESULTS
 from reid.files import write_json
 from reid.runs import commit, machine
 
@@ -44,8 +45,8 @@ def main(names: list[str]) -> int:
         rows = [row.record() for row in BENCHMARKS[name]()]
         print(f"\n{name} on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
         facts = {"name": name, "machine": machine(), "commit": commit(), "rows": rows}
-        write_json(_page.RESULTS / f"{name}.json", facts)
-        _page.update()
+        write_json(RESULTS / f"{name}.json", facts)
+        pages.update()
     return 0
 
 

@@ -16,7 +16,8 @@ import torch
 from tabulate import tabulate
 from torch import Tensor
 
-from benchmarks import _page
+from benchmarks import pages
+from benchmarks._speed_table import RESULTS
 from benchmarks.pair_scoring import weights
 from reid.domains import Target, open_domains
 from reid.engine.extract import Extraction
@@ -153,8 +154,8 @@ def main() -> None:
     rows = [row for run in runs for row in rows_of(run, session)]
     print(f"\nend_to_end on {machine()}\n" + tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
     facts = {"name": "end_to_end", "machine": machine(), "commit": commit(), "rows": rows}
-    write_json(_page.RESULTS / "end_to_end.json", facts)
-    _page.update()
+    write_json(RESULTS / "end_to_end.json", facts)
+    pages.update()
 
 
 if __name__ == "__main__":
