@@ -12,9 +12,9 @@ from torch import Tensor
 from reid.data.warps import WarpedPair
 from reid.engine.model import Model
 from reid.evaluation.baselines import grid_points, identity_warp, nearest_neighbours
+from reid.matchers._assignment import AssignmentOutputs, hard_matches
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import DenseOutputs, DenseStep
-from reid.matchers._keypoints import AssignmentOutputs, hard_matches
 from reid.progress import Progress
 from reid.types import Correspondences, ImageState, Warps
 

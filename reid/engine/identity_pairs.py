@@ -13,7 +13,7 @@ from reid.data._random import generator
 from reid.data.loader import test_batches
 from reid.engine.extract import Extraction, encoder
 from reid.engine.model import Model
-from reid.matchers._keypoints import AssignmentOutputs
+from reid.matchers._assignment import AssignmentOutputs
 from reid.progress import Progress
 from reid.types import ImageRecord
 

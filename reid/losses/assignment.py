@@ -11,8 +11,8 @@ from torch import Tensor
 
 from reid.errors import ConfigError, ShapeError
 from reid.losses._base import CorrespondenceLoss, LossConfig, LossSpec, LossValue
+from reid.matchers._assignment import AssignmentOutputs
 from reid.matchers._base import PairOutputs
-from reid.matchers._keypoints import AssignmentOutputs
 from reid.types import Warp, Warps
 
 

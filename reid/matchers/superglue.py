@@ -8,28 +8,15 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from reid.errors import ConfigError, ShapeError
+from reid.matchers._assignment import AssignmentOutputs, Calibration, PairScores, hard_matches, pair_scores
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, ParameterGroup
-from reid.matchers._dense import sample
 from reid.matchers._inputs import map_shape, read_field, read_map
-from reid.matchers._keypoints import (
-    AssignmentOutputs,
-    Keypoints,
-    PairScores,
-    grid_keypoints,
-    hard_matches,
-    pair_scores,
-    salient_keypoints,
-)
-from reid.matchers._message_passing import MessagePassing, PointNormName, PointPerceptron
-from reid.nn.dtype import at_least_float32
+from reid.matchers._keypoints import KeypointEncoder
+from reid.matchers._message_passing import MessagePassing, PointNormName
 from reid.nn.transport import log_assignment, marginal_error
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
-
-ENCODER_WIDTHS = (32, 64, 128, 256)
-"""Of the keypoint encoder's hidden layers, as published."""
 
 SALIENT_KEYPOINTS = 128
 TEMPORARY_BYTES = 256 * 2**20
@@ -74,20 +61,6 @@ class Config(MatcherConfig):
         return self
 
 
-class Calibration(nn.Module):
-    """Logit of "same person": ``scale * odds + weight * sim + shift``; the scale is positive: it is an exponential."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.zeros(()))
-        self.weight = nn.Parameter(torch.ones(()))
-        self.shift = nn.Parameter(torch.zeros(()))
-
-    def forward(self, scores: PairScores) -> Tensor:
-        """Logits, [N]."""
-        return self.log_scale.exp() * scores.odds_N + self.weight * scores.sim_N + self.shift
-
-
 class SuperGlue(Matcher):
     """Assign the keypoints of one image to those of the other, or to none.
 
@@ -119,15 +92,17 @@ class SuperGlue(Matcher):
     def __init__(self, config: Config, features: FeatureSpec) -> None:
         super().__init__()
         self.config = config
-        self.image_size = features.image_size
         self.map_shape = map_shape(features, config.stride, config.name)
-        channels, height, width = self.map_shape
-        grid = config.keypoints == "grid"
-        self.num_keypoints = height * width if grid else config.num_keypoints or SALIENT_KEYPOINTS
         self.info = MatcherInfo("top_k", symmetric=True, strides=(config.stride,), has_correspondences=True)
-        self.project = nn.Conv2d(channels, config.dim, 1)
-        widths = (3, *ENCODER_WIDTHS, config.dim)
-        self.position = PointPerceptron(widths, config.norm) if config.position else None
+        self.keypoints = KeypointEncoder(
+            self.map_shape,
+            image_size=features.image_size,
+            stride=config.stride,
+            dim=config.dim,
+            num_salient=None if config.keypoints == "grid" else config.num_keypoints or SALIENT_KEYPOINTS,
+            norm=config.norm if config.position else None,
+        )
+        self.num_keypoints = self.keypoints.num_keypoints
         self.gnn = MessagePassing(config.num_layers, config.dim, config.num_heads, config.norm, cross=config.cross)
         self.final = nn.Linear(config.dim, config.dim)
         self.dustbin = nn.Parameter(torch.ones(()))
@@ -139,18 +114,7 @@ class SuperGlue(Matcher):
     def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:  # noqa: ARG002
         """See :meth:`Matcher.encode`."""
         map_BCHW = read_map(maps, self.config.stride, self.map_shape, self.config.name)
-        projected_BDHW = self.project(map_BCHW)
-        projected_BDHW = at_least_float32(projected_BDHW)
-        if self.config.keypoints == "grid":
-            keypoints = grid_keypoints(map_BCHW, self.config.stride)
-            features_BKD = projected_BDHW.flatten(2).transpose(1, 2)
-        else:
-            keypoints = salient_keypoints(map_BCHW, self.config.stride, self.num_keypoints)
-            features_BKD = _read_at(projected_BDHW, keypoints.point_NK2, self.config.stride)
-        descriptor_BKD = functional.normalize(features_BKD, dim=2)
-        token_BKD = descriptor_BKD
-        if self.position is not None:
-            token_BKD = token_BKD + self.position(self._placed(keypoints), keypoints.mask_NK)
+        keypoints, descriptor_BKD, token_BKD = self.keypoints(map_BCHW)
         token_BKD = self.gnn.within(token_BKD, keypoints.mask_NK)
         tensors = {"points": keypoints.point_NK2, "tokens": token_BKD, "descriptors": descriptor_BKD}
         if keypoints.mask_NK is not None:
@@ -189,19 +153,10 @@ class SuperGlue(Matcher):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What makes the states; what compares them."""
-        position = () if self.position is None else tuple(self.position.parameters())
         calibration = () if self.calibration is None else tuple(self.calibration.parameters())
-        encoder = (*self.project.parameters(), *position, *self.gnn.alone.parameters())
+        encoder = (*self.keypoints.parameters(), *self.gnn.alone.parameters())
         decoder = (*self.gnn.between.parameters(), *self.final.parameters(), self.dustbin, *calibration)
         return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder)]
-
-    def _placed(self, keypoints: Keypoints) -> Tensor:
-        """What the keypoint encoder reads: x, y and saliency, [B, K, 3]."""
-        height, width = self.image_size
-        centre_2 = keypoints.point_NK2.new_tensor((width / 2, height / 2))
-        place_BK2 = (keypoints.point_NK2 - centre_2) / (0.7 * max(self.image_size))
-        placed_BK3 = torch.cat((place_BK2, keypoints.confidence_NK[:, :, None]), dim=2)
-        return placed_BK3.to(self.final.weight.dtype)
 
     def _compare(self, query: ImageState, gallery: ImageState) -> AssignmentOutputs:
         """All of :meth:`pair`, at once."""
@@ -245,13 +200,6 @@ class SuperGlue(Matcher):
 
     def _points(self, state: ImageState) -> Tensor:
         return read_field(state, "points", (self.num_keypoints, 2), self.config.name)
-
-
-def _read_at(map_BDHW: Tensor, point_BK2: Tensor, stride: int) -> Tensor:
-    """A map's features at points in pixels, bilinearly, [B, K, D]."""
-    with torch.autocast(map_BDHW.device.type, enabled=False):
-        read_BD1K = sample(map_BDHW, point_BK2[:, None].to(map_BDHW.dtype), stride, beyond="border")
-    return read_BD1K[:, :, 0].transpose(1, 2)
 
 
 def _masks(query: ImageState, gallery: ImageState) -> tuple[Tensor | None, Tensor | None]:

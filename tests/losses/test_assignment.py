@@ -7,8 +7,8 @@ import torch
 from reid.errors import ConfigError, ShapeError
 from reid.losses._base import LossSpec
 from reid.losses.assignment import AssignmentLoss, Config, assignment_labels
+from reid.matchers._assignment import AssignmentOutputs, pair_scores
 from reid.matchers._base import PairOutputs
-from reid.matchers._keypoints import AssignmentOutputs, pair_scores
 from reid.nn.grid import cell_centres
 from reid.types import Warp, Warps
 

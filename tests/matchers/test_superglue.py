@@ -195,9 +195,9 @@ def test_it_has_the_published_number_of_parameters():
     def num(module: torch.nn.Module) -> int:
         return sum(parameter.numel() for parameter in module.parameters())
 
-    assert num(matcher.position) == 110_336
+    assert num(matcher.keypoints.position) == 110_336
     assert [num(layer) for layer in (*matcher.gnn.alone, *matcher.gnn.between)] == 18 * [658_176]
-    assert num(matcher) - num(matcher.project) == 12_023_297  # the published descriptors come from elsewhere
+    assert num(matcher) - num(matcher.keypoints.project) == 12_023_297  # the published descriptors come from elsewhere
 
 
 def test_what_it_offers():

@@ -110,7 +110,7 @@ def encode(
     map_chw: np.ndarray, weights: Weights, stride: int, image_size: tuple[int, int], num: int | None = None
 ) -> Image:
     channels, height, width = map_chw.shape
-    projected = np.array([linear(cell, weights, "project") for cell in map_chw.reshape(channels, -1).T])
+    projected = np.array([linear(cell, weights, "keypoints.project") for cell in map_chw.reshape(channels, -1).T])
     cells = projected.T.reshape(-1, height, width)
     image = Image([], [], [], [])
     for x, y, confidence in keypoints(map_chw, stride, num):
@@ -119,8 +119,8 @@ def encode(
         longer = 0.7 * max(image_size)
         place = np.array([(x - image_size[1] / 2) / longer, (y - image_size[0] / 2) / longer, confidence])
         token = descriptor
-        if "position.last.weight" in weights:
-            token = descriptor + perceptron(place, weights, "position")
+        if "keypoints.position.last.weight" in weights:
+            token = descriptor + perceptron(place, weights, "keypoints.position")
         image.points.append((x, y))
         image.confidence.append(confidence)
         image.descriptors.append(descriptor)
