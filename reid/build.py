@@ -19,6 +19,7 @@ from reid.engine.model import Model
 from reid.errors import ConfigError
 from reid.losses._base import AuxiliaryLoss, CorrespondenceLoss, Loss, LossSpec, PairLoss
 from reid.matchers._base import Matcher
+from reid.nn.map_norm import MapNorms
 from reid.progress import Progress
 from reid.protocols._base import Protocol
 from reid.reranking._base import Reranker
@@ -136,6 +137,7 @@ def build_model(
     matcher_table: Table,
     image_size: tuple[int, int],
     *,
+    standardize_maps: bool = False,
     pretrained: bool = True,
     progress: Progress | None = None,
 ) -> Model:
@@ -145,6 +147,7 @@ def build_model(
         backbone_table: ``[backbone]``; None for matchers that look at pixels.
         matcher_table: ``[matcher]``.
         image_size: height and width in pixels.
+        standardize_maps: centre and scale maps over images before the matcher reads them.
         pretrained: False leaves the backbone's weights random too: the caller brings its own.
         progress: where a download of weights reports to.
 
@@ -157,7 +160,14 @@ def build_model(
         backbone = _build("backbone", backbone_table, pretrained=pretrained, progress=progress)
     features = FeatureSpec(image_size, {}) if backbone is None else backbone.spec(image_size)
     matcher: Matcher = _build("matcher", matcher_table, features)
-    return Model(backbone, matcher, image_size)
+    if not standardize_maps:
+        return Model(backbone, matcher, image_size)
+    if not matcher.info.strides:
+        raise ConfigError(
+            f"standardize_maps: wanted a matcher that reads maps, found {matcher_table['name']}. Leave it out."
+        )
+    norms = MapNorms({stride: features.maps[stride] for stride in matcher.info.strides})
+    return Model(backbone, matcher, image_size, norms)
 
 
 def find_protocol(name: str) -> Protocol:

@@ -69,7 +69,7 @@ def load_model(run: RunFolder, device: torch.device | str = "cpu") -> Model:
         CheckpointError: the folder is no run, has no checkpoint, or the checkpoint is damaged.
     """
     experiment = run.experiment()
-    model = build_model(experiment.backbone, experiment.matcher, experiment.image_size, pretrained=False)
+    model = _build(experiment, pretrained=False)
     checkpoint = latest(run.checkpoints)
     load_into(model, load_weights(checkpoint), str(checkpoint))
     return model.to(device).eval()
@@ -80,18 +80,27 @@ def fresh_model(experiment: Experiment, progress: Progress | None = None) -> Mod
     first = experiment.first_stage
     shared = first if first is not None and first.share_backbone else None
     torch.manual_seed(experiment.seed)
-    model = build_model(
-        experiment.backbone, experiment.matcher, experiment.image_size, pretrained=shared is None, progress=progress
-    )
+    model = _build(experiment, pretrained=shared is None, progress=progress)
     if shared is not None:
         _take_backbone(model, shared)
     return model
 
 
+def _build(experiment: Experiment, *, pretrained: bool, progress: Progress | None = None) -> Model:
+    return build_model(
+        experiment.backbone,
+        experiment.matcher,
+        experiment.image_size,
+        standardize_maps=experiment.standardize_maps,
+        pretrained=pretrained,
+        progress=progress,
+    )
+
+
 def _starting_model(experiment: Experiment, resumed: Checkpoint | None, session: Session) -> Model:
     if resumed is None:
         return fresh_model(experiment, session.progress).to(session.device)
-    model = build_model(experiment.backbone, experiment.matcher, experiment.image_size, pretrained=False)
+    model = _build(experiment, pretrained=False)
     load_into(model, resumed.model, "the latest checkpoint")
     return model.to(session.device)
 

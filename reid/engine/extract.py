@@ -84,7 +84,7 @@ def _fast(model: Model, how: Extraction) -> Model:
     if how.precision == "float32" or model.backbone is None:
         return model
     blank = torch.zeros(1, 3, *model.image_size, device=model.device)
-    return Model(folded(model.backbone, blank), model.matcher, model.image_size)
+    return Model(folded(model.backbone, blank), model.matcher, model.image_size, model.norms)
 
 
 def encoder(model: Model, how: Extraction) -> Callable[[Tensor], ImageState]:

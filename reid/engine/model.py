@@ -14,6 +14,7 @@ from reid.data.loader import read_image
 from reid.data.transforms import TestTransform
 from reid.errors import ShapeError
 from reid.matchers._base import Matcher
+from reid.nn.map_norm import MapNorms
 from reid.types import FeatureMaps, ImageState
 
 ENCODE_BATCH = 64  # images an encode() call sends through the backbone at once
@@ -26,12 +27,16 @@ class Model(nn.Module):
         backbone: images to feature maps; None for matchers that look at pixels only.
         matcher: feature maps to states, states to scores.
         image_size: height and width in pixels that images are resized to.
+        norms: of the maps, before the matcher reads them; None: it reads them as they are.
     """
 
-    def __init__(self, backbone: Backbone | None, matcher: Matcher, image_size: tuple[int, int]) -> None:
+    def __init__(
+        self, backbone: Backbone | None, matcher: Matcher, image_size: tuple[int, int], norms: MapNorms | None = None
+    ) -> None:
         super().__init__()
         # channels last: convolutions on CPUs and on tensor cores are faster that way
         self.backbone = None if backbone is None else backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.norms = norms
         self.matcher = matcher
         self.image_size = image_size
 
@@ -72,7 +77,7 @@ class Model(nn.Module):
         else:
             maps = {stride: map_BCHW.to(self.device).float() for stride, map_BCHW in inputs.items()}
             image_BCHW = torch.empty(len(next(iter(maps.values()))), 3, 0, 0, device=self.device)
-        return self.matcher.encode(image_BCHW, maps), maps
+        return self.matcher.encode(image_BCHW, maps if self.norms is None else self.norms(maps)), maps
 
     def feature_maps(self, image_BCHW: Tensor) -> FeatureMaps:
         """The backbone's maps of images as :meth:`forward` takes them; none where there is no backbone."""

@@ -125,7 +125,7 @@ def _shortened(model: Model, shortcuts: Shortcuts) -> Model:
         )
     if shortcuts.key_rank is None:
         return model
-    return Model(model.backbone, model.matcher.low_rank(shortcuts.key_rank), model.image_size)
+    return Model(model.backbone, model.matcher.low_rank(shortcuts.key_rank), model.image_size, model.norms)
 
 
 def _kernel(shortcuts: Shortcuts) -> AbstractContextManager[None]:

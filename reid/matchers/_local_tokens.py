@@ -15,7 +15,6 @@ from reid.errors import ConfigError
 from reid.matchers._base import MatcherConfig
 from reid.matchers._inputs import map_shape, read_map
 from reid.nn.dtype import at_least_float32
-from reid.nn.map_norm import MapNorm
 from reid.nn.pooling import GemPooling
 from reid.types import FeatureSpec
 
@@ -27,7 +26,6 @@ class TokensConfig(MatcherConfig):
     strides: tuple[PositiveInt, ...] = Field(
         (16,), min_length=1, description="of the feature maps whose cells are tokens; the global token is the deepest's"
     )
-    standardize: bool = Field(False, description="centre and scale the maps over images first, see MapNorm")
     num_locals: NonNegativeInt = Field(
         0,
         description="cells of an image that become tokens, chosen by a learned attention, which only the loss "
@@ -116,16 +114,13 @@ class LocalTokens(nn.Module):
         self.num_locals = config.num_locals or sum(self.num_cells)
         self.padded = self.num_locals > sum(self.num_cells)
         self.shape = (self.num_locals + with_global, dim)
-        self.norms = nn.ModuleList(
-            MapNorm(shape) if config.standardize else nn.Identity() for shape in self.map_shapes.values()
-        )
         self.reduce = nn.ModuleList(nn.Conv2d(c, dim, 1) for c in channels)
         chosen = channels if self.num_locals < sum(self.num_cells) else []
         self.attention = nn.ModuleList(CellAttention(c, dim, config.attention_hidden) for c in chosen)
         self.attended_dim = sum(chosen) or None
-        self.deepest_idx = config.strides.index(max(config.strides))
+        self.deepest = max(config.strides)
         self.pooling = GemPooling() if with_global else None
-        self.project = nn.Linear(channels[self.deepest_idx], dim) if with_global else None
+        self.project = nn.Linear(self.map_shapes[self.deepest][0], dim) if with_global else None
         self.scale_embedding = nn.Embedding(len(channels), dim) if with_scale and len(channels) > 1 else None
         rows = [width for _, height, width in self.map_shapes.values() for _ in range(height)]  # cells of each
         self.row_embedding = nn.Embedding(len(rows), dim) if config.row_embedding else None
@@ -145,8 +140,7 @@ class LocalTokens(nn.Module):
         Raises:
             ShapeError: a map does not have the shape the matcher was built for.
         """
-        shapes = self.map_shapes.items()
-        read = [norm(read_map(maps, *each, self.name)) for norm, each in zip(self.norms, shapes, strict=True)]
+        read = [read_map(maps, stride, shape, self.name) for stride, shape in self.map_shapes.items()]
         reduced = [at_least_float32(conv(m)) for conv, m in zip(self.reduce, read, strict=True)]
         cells_BSD = torch.cat([_cells(map_BDHW) for map_BDHW in reduced], dim=1)
         local_BLD = self._placed(functional.normalize(cells_BSD, dim=2))
@@ -157,7 +151,7 @@ class LocalTokens(nn.Module):
             local_BLD = local_BLD.gather(1, kept_BL1.expand(-1, -1, local_BLD.shape[2]))
         local_BLD = functional.pad(local_BLD, (0, 0, 0, self.num_locals - local_BLD.shape[1]))
         if self.pooling is not None and self.project is not None:
-            global_BD = functional.normalize(at_least_float32(self.project(self.pooling(read[self.deepest_idx]))))
+            global_BD = functional.normalize(at_least_float32(self.project(self.pooling(maps[self.deepest]))))
             local_BLD = torch.cat((global_BD[:, None], local_BLD), dim=1)
         if self.padded:
             num_real = self.shape[0] - self.num_locals + sum(self.num_cells)

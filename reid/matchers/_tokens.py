@@ -13,7 +13,6 @@ from reid.matchers._all_pairs import TEMPORARY_BYTES
 from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.dtype import at_least_float32
-from reid.nn.map_norm import MapNorm
 from reid.types import FeatureSpec, ImageState
 
 EMBEDDING_STD = 0.02  # of learned embeddings that are added to tokens, at the start; ViT's
@@ -24,7 +23,6 @@ class TokenConfig(MatcherConfig):
 
     name: str
     stride: PositiveInt = Field(16, description="of the feature map: ResNet's layer3")
-    standardize: bool = Field(False, description="centre and scale the map over images first, see MapNorm")
     dim: PositiveInt = Field(512, description="channels after the neck")
     num_layers: PositiveInt = Field(3, description="of the encoder, and of the decoder where there is one")
     feedforward: PositiveInt = Field(2048, description="hidden units of the layers")
@@ -57,7 +55,6 @@ class TokenNeck(nn.Module):
         self.map_shape = map_shape(features, config.stride, config.name)
         channels, height, width = self.map_shape
         self.num_tokens = height * width
-        self.norm = MapNorm(self.map_shape) if config.standardize else nn.Identity()
         self.conv = nn.Conv2d(channels, config.dim, 3, padding=1)
         self.position = added_embedding(self.num_tokens, config.dim) if config.position_embedding else None
 
@@ -67,7 +64,7 @@ class TokenNeck(nn.Module):
         Raises:
             ShapeError: it is missing or of another shape.
         """
-        map_BCHW = self.norm(read_map(maps, self.stride, self.map_shape, self.name))
+        map_BCHW = read_map(maps, self.stride, self.map_shape, self.name)
         token_BSD: Tensor = self.conv(map_BCHW).flatten(2).transpose(1, 2)
         return token_BSD if self.position is None else token_BSD + self.position
 

@@ -5,6 +5,8 @@ import torch
 
 from reid.engine.extract import Extraction, extract
 from reid.errors import ImageError
+from reid.experiment import resolve
+from reid.train import fresh_model
 from reid.types import ImageRecord, ImageState
 
 
@@ -41,6 +43,16 @@ def test_bf16_is_near_and_not_the_same(model, records):
     spread = one[name].float().std()
     error = (one[name].float() - two[name].float()).abs().max()
     assert 0 < error < 0.2 * spread
+
+
+def test_bf16_keeps_the_norms_of_maps(tiny, records):
+    model = fresh_model(resolve({**tiny, "standardize_maps": True}, "a test")).eval()
+    for norm in model.norms.values():
+        norm.running_mean.fill_(0.5)
+        norm.running_var.fill_(0.1)
+    one, two = extracted(model, records), extracted(model, records, precision="bf16")
+    name = next(iter(one.tensors))
+    assert (one[name].float() - two[name].float()).abs().max() < 0.2 * one[name].float().std()
 
 
 def test_a_truncated_image_is_named(model, records, tmp_path):

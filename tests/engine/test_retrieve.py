@@ -34,6 +34,21 @@ def test_scores_are_those_of_the_model(model, records, tmp_path):
     assert found.query_s > 0
 
 
+def test_keys_of_full_rank_score_alike_with_standardised_maps(tiny, records, tmp_path):
+    model = fresh_model(resolve({**tiny, "standardize_maps": True}, "a test")).eval()
+    for norm in model.norms.values():
+        norm.running_mean.fill_(0.5)
+        norm.running_var.fill_(0.1)
+    how = Extraction(batch_size=4, num_workers=0, states="float32")
+    images = records["query"], records["bounding_box_test"]
+    scores = [
+        retrieve(model, *images, how, scoring=Scoring(), shortcuts=cut, out=tmp_path / "s.npy", progress=Silent())
+        for cut in (Shortcuts(), Shortcuts(key_rank=model.matcher.config.dim))
+    ]
+    exact, cut = (found.scores.score_QG for found in scores)
+    np.testing.assert_allclose(cut, exact, atol=1e-4 * exact.std())
+
+
 def test_agreement_is_of_a_sample(model, records, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_COMPARED", (3, 5))
     how = Extraction(batch_size=4, num_workers=0, states="bfloat16")

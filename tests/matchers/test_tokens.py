@@ -23,15 +23,6 @@ def test_tokens_are_the_convolution_row_by_row():
     np.testing.assert_allclose(neck({16: map_}).detach(), wanted, rtol=1e-12)
 
 
-def test_standardised_tokens_are_those_of_the_standardised_map():
-    neck = TokenNeck(SMALL.model_copy(update={"standardize": True}), SPEC).double()
-    map_ = torch.randn(4, 5, 6, 2, dtype=torch.float64) * 3 + 1
-    scaled = (map_ - map_.mean(0)) / (map_.var(0, correction=0) + 1e-5).sqrt()
-    plain = TokenNeck(SMALL, SPEC).double()
-    plain.load_state_dict(neck.state_dict(), strict=False)
-    torch.testing.assert_close(neck({16: map_}), plain({16: scaled}), rtol=1e-9, atol=1e-12)
-
-
 def test_stride_the_backbone_does_not_give():
     with pytest.raises(ConfigError, match=r"matcher a test: wanted a feature map of stride 8"):
         TokenNeck(SMALL.model_copy(update={"stride": 8}), SPEC)

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from reid.nn.map_norm import MapNorm
+from reid.nn.map_norm import MapNorm, MapNorms
 
 
 def test_entries_are_centred_and_scaled_over_images():
@@ -27,3 +27,13 @@ def test_in_eval_mode_an_image_does_not_depend_on_others():
 def test_half_precision_is_widened():
     norm = MapNorm((1, 2, 2)).eval()
     assert norm(torch.ones(3, 1, 2, 2, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_maps_that_are_read_have_a_norm_each():
+    norms = MapNorms({16: (1, 2, 1), 8: (2, 4, 2)})
+    maps = {stride: torch.randn(6, *shape) + 5 for stride, shape in ((8, (2, 4, 2)), (16, (1, 2, 1)), (4, (3, 8, 4)))}
+    found = norms(maps)
+    assert found.keys() == {8, 16}
+    for map_ in found.values():
+        torch.testing.assert_close(map_.mean(0), torch.zeros(map_.shape[1:]), rtol=0, atol=1e-5)
+    assert set(norms.state_dict()) >= {"16.running_mean", "8.running_var"}
