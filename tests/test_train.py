@@ -305,7 +305,7 @@ def test_a_stage_on_views_trains_all_but_what_is_frozen(made, tiny, weights_of):
     untrained, trained = made("untrained", matcher=SUPERGLUE, stage=[]), made("run", matcher=SUPERGLUE, stage=[VIEWS])
     before, after = weights_of(untrained), weights_of(trained)
     assert torch.equal(before["backbone.conv1.weight"], after["backbone.conv1.weight"])
-    assert not torch.equal(before["matcher.project.weight"], after["matcher.project.weight"])
+    assert not torch.equal(before["matcher.keypoints.project.weight"], after["matcher.keypoints.project.weight"])
 
 
 def test_renderings_are_drawn_from_the_training_people_of_a_synthped_source(tiny, new_run, session_on, tmp_path):
