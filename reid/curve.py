@@ -19,8 +19,8 @@ from reid.errors import ConfigError
 from reid.evaluation.curve import Curve, Curves, Line, Point, heads
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
+from reid.evaluation.shortlist import Shortlist, rescore
 from reid.experiment import Experiment
-from reid.reranking._topk import Shortlist, rescore
 from reid.runs import RunFolder, Session, commit, machine
 from reid.train import load_model
 from reid.trial import How, reorder

@@ -25,9 +25,9 @@ from reid.evaluation.ranking import Ranking
 from reid.evaluation.reranked import Reranked, gain, share_of_oracle
 from reid.evaluation.results import Measured, TargetResult, target_result
 from reid.evaluation.scoring import GalleryScores, Scoring
+from reid.evaluation.shortlist import fused, perfect_order, shuffled_order
 from reid.experiment import EvaluationConfig, Fusion
 from reid.reranking._base import Reranker
-from reid.reranking._topk import fused, perfect_order, shuffled_order
 from reid.runs import Session
 
 _SHUFFLE_SEED = 0

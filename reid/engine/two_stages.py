@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
+from reid.evaluation.shortlist import Shortlist, propose, rescore
 from reid.evaluation.states import collect_states
 from reid.progress import Progress
-from reid.reranking._topk import Shortlist, propose, rescore
 from reid.types import ImageRecord, ImageState
 
 _STAGES = ("first", "second")

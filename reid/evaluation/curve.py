@@ -14,7 +14,7 @@ from reid.config import Config
 from reid.evaluation.judge import Judge
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
-from reid.reranking._topk import Shortlist, perfect_order
+from reid.evaluation.shortlist import Shortlist, perfect_order
 from reid.types import StatePrecision
 
 SCHEMA_VERSION: Final = 1

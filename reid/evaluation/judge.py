@@ -11,7 +11,7 @@ from reid.evaluation.labels import Labels, Truth
 from reid.evaluation.metrics import RetrievalMetrics, retrieval_metrics
 from reid.evaluation.ranking import Ranking, rank_matches
 from reid.evaluation.reranked import Figures
-from reid.reranking._topk import Shortlist, place_above, put_back
+from reid.evaluation.shortlist import Shortlist, place_above, put_back
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from reid.errors import CheckpointError, ConfigError, ShapeError, StorageError
+from reid.evaluation.shortlist import Shortlist, gallery_digest
 from reid.files import atomic_folder, write_json
-from reid.reranking._topk import Shortlist, gallery_digest
 from reid.search import _faiss
 from reid.search._exact import best_products
 from reid.types import ImageRecord
@@ -32,7 +32,7 @@ _FACTS, _TENSORS, _FAISS = "index.json", "embedding.safetensors", "index.faiss"
 class EmbeddingIndex:
     """The embeddings of a gallery, to be searched by dot product: by cosine, where they have unit length.
 
-    ``exact`` finds what :func:`~reid.reranking._topk.propose` finds in the matrix of all scores, in memory that does
+    ``exact`` finds what :func:`~reid.evaluation.shortlist.propose` finds in the matrix of all scores, in memory that does
     not grow with the gallery but for its embeddings. ``faiss_flat`` does the same by FAISS; which of equal images at
     the list's end it takes is left open. ``faiss_ivf`` looks into a part of the gallery's cells only, ``faiss_hnsw``
     walks along a graph: both are faster and miss images. The graph differs from build to build on several threads.
@@ -41,7 +41,7 @@ class EmbeddingIndex:
         kind: which of them.
         num: gallery images, G.
         dim: channels of an embedding, D.
-        gallery: digest of the gallery, see :func:`~reid.reranking._topk.gallery_digest`.
+        gallery: digest of the gallery, see :func:`~reid.evaluation.shortlist.gallery_digest`.
 
     Source of the approximate kinds: Douze et al., The Faiss library, 2024; Malkov and Yashunin, Efficient and Robust
     Approximate Nearest Neighbor Search Using Hierarchical Navigable Small World Graphs, TPAMI 2020.
@@ -132,7 +132,7 @@ class EmbeddingIndex:
         Args:
             folder: where.
             gallery: the images it must be of, in order; None: whoever uses a shortlist has to look
-                (:meth:`~reid.reranking._topk.Shortlist.refuse_other`).
+                (:meth:`~reid.evaluation.shortlist.Shortlist.refuse_other`).
 
         Raises:
             CheckpointError: a file is missing, damaged or of a newer schema.

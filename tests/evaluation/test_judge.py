@@ -4,7 +4,7 @@ import numpy as np
 
 from reid.evaluation.judge import Judge
 from reid.evaluation.labels import Labels
-from reid.reranking._topk import propose
+from reid.evaluation.shortlist import propose
 from reid.types import ImageRecord
 
 QUERY = [ImageRecord(Path("q.jpg"), 1, 0)]

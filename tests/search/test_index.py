@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import CheckpointError, ConfigError, ShapeError, StorageError
-from reid.reranking._topk import propose
+from reid.evaluation.shortlist import propose
 from reid.search import _exact
 from reid.search.index import EmbeddingIndex
 from reid.types import ImageRecord

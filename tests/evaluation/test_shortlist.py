@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from reid.errors import ConfigError, ShapeError
 from reid.evaluation.labels import Labels, Truth
 from reid.evaluation.ranking import top_k
-from reid.reranking._topk import (
+from reid.evaluation.shortlist import (
     fused,
     gallery_digest,
     perfect_order,
