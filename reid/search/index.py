@@ -32,9 +32,9 @@ _FACTS, _TENSORS, _FAISS = "index.json", "embedding.safetensors", "index.faiss"
 class EmbeddingIndex:
     """The embeddings of a gallery, to be searched by dot product: by cosine, where they have unit length.
 
-    ``exact`` finds what :func:`~reid.evaluation.shortlist.propose` finds in the matrix of all scores, in memory that does
-    not grow with the gallery but for its embeddings. ``faiss_flat`` does the same by FAISS; which of equal images at
-    the list's end it takes is left open. ``faiss_ivf`` looks into a part of the gallery's cells only, ``faiss_hnsw``
+    ``exact`` finds what :func:`~reid.evaluation.shortlist.propose` finds in the matrix of all scores, in memory that
+    does not grow with the gallery but for its embeddings. ``faiss_flat`` does the same by FAISS; which of equal images
+    at the list's end it takes is left open. ``faiss_ivf`` looks into a part of the gallery's cells only, ``faiss_hnsw``
     walks along a graph: both are faster and miss images. The graph differs from build to build on several threads.
 
     Attributes:
