@@ -32,9 +32,9 @@ from reid.kernels import native
 from reid.matchers.qaconv import QAConv
 from reid.matchers.transmatcher import TransMatcher
 from reid.memory import keep_freed_memory
+from reid.models import load_model
 from reid.progress import Terminal
 from reid.runs import RunFolder, Session, commit, machine
-from reid.train import load_model
 from reid.types import ImageState, StatePrecision
 from tests.reference.einsum import qaconv_scores, transmatcher_scores
 

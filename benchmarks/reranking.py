@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from benchmarks._rows import Row
 from benchmarks._timing import medians, peak_mib
+from reid.reranking._sightings import Sightings
 from reid.reranking.k_reciprocal import Config, rerank_embeddings
 from reid.reranking.tlift import Config as TLiftConfig
-from reid.reranking.tlift import Sightings, tlift
+from reid.reranking.tlift import tlift
 from tests.reference import k_reciprocal as k_reciprocal_reference
 from tests.reference import tlift as tlift_reference
 

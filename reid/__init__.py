@@ -26,7 +26,7 @@ def load(run: Path | str, device: torch.device | str = "cpu") -> Model:
     Raises:
         CheckpointError: the folder is no run folder, or its checkpoint is missing or damaged.
     """
+    from reid.models import load_model  # noqa: PLC0415
     from reid.runs import RunFolder  # noqa: PLC0415 - importing reid must not import torch
-    from reid.train import load_model  # noqa: PLC0415
 
     return load_model(RunFolder(Path(run)), device)

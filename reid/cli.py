@@ -15,16 +15,16 @@ from reid.build import component_names, find_protocol
 from reid.cli_correspond import correspond_command
 from reid.cli_curve import curve_command
 from reid.cli_data import data_app
+from reid.cli_evaluate import evaluate_command
 from reid.cli_match import match_command
-from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPath, Workers, open_session, set_option
-from reid.cli_results import PUBLISHED, compare, record_command, table_command, tell_of_stages
+from reid.cli_options import DATA_ROOT, DataRoot, Device, Workers, open_session, set_option
+from reid.cli_results import compare, record_command, table_command
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
-from reid.evaluate import Pipeline, evaluate, finished
-from reid.experiment import Experiment, Fusion, on_transfer, read_experiment
+from reid.evaluate import evaluate, finished
+from reid.experiment import Experiment, on_transfer, read_experiment
 from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
-from reid.report.table import read_published, table
 from reid.runs import RunFolder, create_run, discard_unbegun, free_run_path, resume_run
 from reid.train import train
 
@@ -44,30 +44,6 @@ Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Run folder. De
 OutOfSeveral = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Run folder; of several runs, their parent. Default: a new one in runs/."),
-]
-OutFile = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="New results file; pictures go into a folder of its name. Default: RUN/results.json, with --set the next "
-        "free RUN/results_2.json.",
-    ),
-]
-Rerank = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RUN2",
-        help="Let the matcher of this run put the first places in order: any run will do. Or a classical re-ranker: "
-        f"{', '.join(component_names('reranker'))}; with + between them, one behind another.",
-    ),
-]
-TopK = Annotated[int, typer.Option(min=1, help="Gallery images a query that --rerank puts in order.")]
-FusionOption = Annotated[
-    Fusion,
-    typer.Option(
-        help="With --rerank: its scores alone, or a mean with the first stage's, weighted by what is best on "
-        "identities held out of both trainings (validation_pids)."
-    ),
 ]
 Resume = Annotated[
     bool,
@@ -134,35 +110,7 @@ def train_command(
     typer.echo(f"trained: {folder.path}\ntest it: reid evaluate {folder.path}")
 
 
-@app.command("evaluate")
-def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
-    run_path: RunPath,
-    data: DataRoot = DATA_ROOT,
-    out: OutFile = None,
-    assignments: EvaluationKeys = None,
-    device: Device = "",
-    workers: Workers = None,
-    rerank: Rerank = None,
-    top_k: TopK = 100,
-    fusion: FusionOption = "replace",
-) -> None:
-    """Test the model of a run on its targets; results and pictures are written anew.
-
-    With --set other targets or rules can be tried, with --rerank a second stage; the run's own results stay as they
-    are.
-    """
-    folder = RunFolder(run_path)
-    classical = _classical(rerank)
-    pipeline = None if rerank is None or classical else Pipeline(folder, RunFolder(Path(rerank)), top_k, fusion)
-    assignments = [*classical, *(assignments or ())]
-    file = _results_file(folder, out, apart=bool(assignments) or pipeline is not None)
-    session = open_session(data, device, workers)
-    result, tests = evaluate(folder, session, assignments=assignments, file=file, pipeline=pipeline)
-    draw_pictures(folder, result, tests, folder.figures if file == folder.results else file.with_suffix(""))
-    typer.echo("\n" + table([result], read_published(PUBLISHED)) + f"\n\nresults: {file}")
-    tell_of_stages([result])
-
-
+app.command("evaluate")(evaluate_command)
 app.command("curve")(curve_command)
 app.command("match")(match_command)
 app.command("correspond")(correspond_command)
@@ -229,19 +177,3 @@ def _opened(
         for folder in () if resume else folders:
             discard_unbegun(folder)
         raise
-
-
-def _results_file(run: RunFolder, out: Path | None, *, apart: bool) -> Path:
-    if out is None:
-        return run.free_results() if apart else run.results
-    if out.suffix != ".json" or out.exists():
-        raise ConfigError(f"--out {out}: wanted a new file named .json, found another name or an existing file.")
-    return out
-
-
-def _classical(rerank: str | None) -> list[str]:
-    """``--rerank`` as an assignment, where it names re-rankers and no folder."""
-    names = [] if rerank is None or Path(rerank).exists() else rerank.split("+")
-    if not names or not set(names) <= set(component_names("reranker")):
-        return []
-    return [f"evaluation.rerank=[{', '.join(f'{{name={name!r}}}' for name in names)}]"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,14 @@ Run = Annotated[
     ),
 ]
 OutPng = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="The picture. Default: RUN/figures/match_QUERY_GALLERY.png.")
+    Path | None,
+    typer.Option(
+        metavar="FILE.png",
+        help="The picture. Default: RUN/figures/match_QUERY_GALLERY.png, with a number behind it where that is taken.",
+    ),
 ]
+
+_LONGEST = 36  # characters of an image's name: a file's name has room for twice as many of any script
 
 
 def match_command(
@@ -38,12 +45,20 @@ def match_command(
     that two images show one person: they say which places look alike to the matcher, and best ones always exist.
     """
     run = RunFolder(run_path)
-    file = run.figures / f"match_{query.stem}_{gallery.stem}.png" if out is None else out
-    if file.suffix != ".png" or file.resolve() in {query.resolve(), gallery.resolve()}:
-        raise ConfigError(f"--out {file}: wanted a file named .png that is not one of the two images. Choose another.")
+    file = _free(run.figures, f"match_{query.stem[:_LONGEST]}_{gallery.stem[:_LONGEST]}") if out is None else out
+    if file.suffix.lower() != ".png":
+        raise ConfigError(f"--out {file}: wanted a file named .png, found {file.suffix or 'no suffix'}. Name it so.")
+    if any(file.exists() and image.exists() and file.samefile(image) for image in (query, gallery)):
+        raise ConfigError(f"--out {file}: wanted a file beside the two images, found one of them. Choose another.")
     pair = match_images(query, gallery, run, open_session(DATA_ROOT, device, 0).device)
     experiment = run.experiment()
     draw_pair(pair, file, title=f"{experiment.title}, seed {experiment.seed}")
     typer.echo(f"score: {pair.score:.4g} (higher = more alike)")
     typer.echo(f"correspondences: {len(pair.found.query_N2)}, kind {pair.found.kind}: {KINDS[pair.found.kind]}")
     typer.echo(f"picture: {file}")
+
+
+def _free(folder: Path, name: str) -> Path:
+    """``name.png``, or the first of ``name_2.png``, ``name_3.png`` ... that is not taken: images may share names."""
+    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
+    return next(file for each in names if not (file := folder / f"{each}.png").exists())

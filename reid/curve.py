@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from reid.domains import Target, new_to, open_domains
+from reid.domains import Target, inherited_domains, new_to, open_domains, training_domains
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.engine.two_stages import TwoStages
@@ -19,12 +19,13 @@ from reid.errors import ConfigError
 from reid.evaluation.curve import Curve, Curves, Line, Point, heads
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
-from reid.evaluation.shortlist import Shortlist, rescore
+from reid.evaluation.shortlist import Shortlist, gallery_digest, rescore
 from reid.experiment import Experiment
+from reid.models import load_model
 from reid.runs import RunFolder, Session, commit, machine
-from reid.train import load_model
-from reid.trial import How, reorder
-from reid.types import ImageState
+from reid.trial import How
+from reid.trial_in_two import refuse_unfit, reorder
+from reid.types import ImageRecord, ImageState
 
 T = TypeVar("T")
 NUM_TIMED = 9
@@ -61,6 +62,7 @@ def measure_curves(
     targets = _open_targets(first, experiment, seconds, session)
     lengths = _checked(top_ks, targets)
     how = How(experiment.evaluation, session, first.path / "scores")
+    refuse_unfit(how, lengths[-1], targets)
     model = load_model(first, session.device)
     stages = {
         name: TwoStages(model, load_model(second, session.device), lengths[-1])
@@ -80,16 +82,10 @@ def _open_targets(
     first: RunFolder, experiment: Experiment, seconds: Sequence[RunFolder], session: Session
 ) -> list[Target]:
     """What no stage was trained on: all targets, and held-out identities that are new to the second stages too."""
-    if experiment.evaluation.rerank:
-        raise ConfigError(
-            "evaluation.rerank: wanted no classical re-ranking beside a second stage. Take one of them out."
-        )
     domains = open_domains(experiment, session)
-    others = [
-        open_domains(second.experiment().model_copy(update={"target": experiment.target}), session)
-        for second in seconds
-    ]
-    targets = new_to(others, domains.targets)
+    others = [second.experiment().model_copy(update={"target": experiment.target}) for second in seconds]
+    trained = [opened for each in others for opened in training_domains(each, session)]
+    targets = new_to([*inherited_domains(experiment, session), *trained], domains.targets)
     if not targets:
         raise ConfigError(f"{first.path}: wanted at least one [[target]] to test on, found none.")
     return targets
@@ -168,14 +164,19 @@ def _times(two: TwoStages, target: Target, lengths: Sequence[int], how: How) -> 
     else:
         both = zip(extract(two.first, sample, one), extract(two.second, sample, one), strict=True)
     states, encode_s = _timed(both, two.first.device)
-    images = ImageState.cat(list(extract(two.second, target.gallery[: lengths[-1]], how.extraction)))
-    return encode_s, [_rescore_s(two.second, [state for _, state in states], images, k) for k in lengths]
+    listed = target.gallery[: lengths[-1]]
+    images = ImageState.cat(list(extract(two.second, listed, how.extraction)))
+    queries = [state for _, state in states]
+    return encode_s, [_rescore_s(two.second, queries, images[:k], listed[:k]) for k in lengths]
 
 
-def _rescore_s(second: Model, queries: Sequence[ImageState], gallery: ImageState, k: int) -> float:
-    """Seconds that ``k`` pairs of a query take; which images they are makes no difference."""
-    shortlist = Shortlist(np.arange(k)[None], np.zeros((1, k), dtype=np.float32), "")
-    return _timed((rescore(second.score, query, gallery, shortlist) for query in queries), second.device)[1]
+def _rescore_s(
+    second: Model, queries: Sequence[ImageState], gallery: ImageState, images: Sequence[ImageRecord]
+) -> float:
+    """Seconds that a query takes with so many images; which they are makes no difference."""
+    k = len(images)
+    shortlist = Shortlist(np.arange(k)[None], np.zeros((1, k), dtype=np.float32), gallery_digest(images))
+    return _timed((rescore(second.score, query, gallery, shortlist, images) for query in queries), second.device)[1]
 
 
 def _timed(steps: Iterable[T], device: torch.device) -> tuple[list[T], float]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from reid.build import build_reranker
-from reid.domains import Domains, Target, new_to, open_domains, shared_validation
+from reid.domains import VALIDATION, Domains, Target, inherited_domains, new_to, open_domains
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.model import Model
 from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
@@ -16,10 +16,11 @@ from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
 from reid.experiment import Experiment, Fusion
+from reid.models import load_model
 from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
-from reid.train import load_model
-from reid.trial import How, Test, best_weight, try_one_stage, try_reranked, try_two_stages
+from reid.trial import How, Test, try_one_stage, try_reranked
+from reid.trial_in_two import best_weight, refuse_unfit, try_two_stages
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,11 @@ def _test_one_stage(run: RunFolder, experiment: Experiment, domains: Domains, ho
     way = scoring_way(model, how.options.state_precision, how.shortcuts)
     if way is not None:
         how.session.progress.say(f"pair scores: {way}")
-    stamp = _stamp(experiment, [domains] if experiment.stage else [], model, way)
+    stamp = _stamp(experiment, _Part.of(experiment, domains, how.session).trained, model, way)
     tables = experiment.evaluation.rerank
     if not tables:
         return stamp, _each(domains.targets, how, partial(try_one_stage, model))
+    how.refuse_shortcuts()
     rerankers = [build_reranker(table) for table in tables]
     stamp = stamp.model_copy(update={"rerankers": tuple(map(describe, tables))})
     return stamp, _each(domains.targets, how, partial(try_reranked, model, rerankers))
@@ -107,30 +109,71 @@ def _test_one_stage(run: RunFolder, experiment: Experiment, domains: Domains, ho
 def _test_pipeline(
     pipeline: Pipeline, run: RunFolder, experiment: Experiment, domains: Domains, how: How
 ) -> tuple[Stamp, list[Test]]:
-    if experiment.evaluation.rerank:
-        raise ConfigError(
-            "evaluation.rerank: wanted no classical re-ranking beside a second stage. Take one of them out."
-        )
     other = pipeline.second if run == pipeline.first else pipeline.first
-    others = other.experiment()
-    # the targets must be new to the other run as well
-    other_domains = open_domains(others.model_copy(update={"target": experiment.target}), how.session)
+    stages = {run: _Part.of(experiment, domains, how.session), other: _open_part(other, experiment, how.session)}
+    first, second = stages[pipeline.first], stages[pipeline.second]
+    trained = [*first.trained, *second.trained]
+    validation = _validation(first, second) if pipeline.fusion == "lerp" else None
+    targets = _new_targets(run, trained, [target for target in domains.targets if target is not validation], how)
+    refuse_unfit(how, pipeline.top_k, targets if validation is None else [validation, *targets])
     device = how.session.device
-    stages = TwoStages(load_model(pipeline.first, device), load_model(pipeline.second, device), pipeline.top_k)
-    weight = None
-    if pipeline.fusion == "lerp":
-        weight = best_weight(stages, shared_validation(domains, other_domains), how)
-    targets = new_to([other_domains], domains.targets)
-    if not targets:
-        raise ConfigError(f"{run.path}: wanted a target that {other.path} was not trained on, found none. Set another.")
-    tests = _each(targets, how, partial(try_two_stages, stages, fusion=pipeline.fusion, weight=weight))
-    first, second = (experiment, others) if run == pipeline.first else (others, experiment)
-    second = second.model_copy(update={"evaluation": experiment.evaluation})
-    trained = [opened for opened, of in ((domains, experiment), (other_domains, others)) if of.stage]
-    way = scoring_way(stages.second, how.options.state_precision, Shortcuts())
-    stamp = _stamp(second, trained, stages.second, way)
-    proposed = f"{describe(first.matcher)}, top {pipeline.top_k}, {pipeline.fusion}"
-    return stamp.model_copy(update={"first_stage": proposed}), tests
+    models = TwoStages(load_model(pipeline.first, device), load_model(pipeline.second, device), pipeline.top_k)
+    weight = None if validation is None else best_weight(models, validation, how)
+    tests = _each(targets, how, partial(try_two_stages, models, fusion=pipeline.fusion, weight=weight))
+    way = scoring_way(models.second, how.options.state_precision, Shortcuts())
+    stamp = _stamp(second.experiment, trained, models.second, way)
+    proposed = {
+        "first_stage": f"{describe(first.experiment.matcher)}, top {pipeline.top_k}, {pipeline.fusion}",
+        "first_recipe": recipe(first.experiment),
+        "first_seed": first.experiment.seed,
+    }
+    return stamp.model_copy(update=proposed), tests
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of two stages: its experiment, what that opens, and all that its weights were trained on."""
+
+    experiment: Experiment
+    domains: Domains
+    trained: Sequence[Domains]
+
+    @classmethod
+    def of(cls, experiment: Experiment, domains: Domains, session: Session) -> _Part:
+        own = [domains] if experiment.stage else []
+        return cls(experiment, domains, [*own, *inherited_domains(experiment, session)])
+
+
+def _open_part(run: RunFolder, tested: Experiment, session: Session) -> _Part:
+    """Of the run that is not asked for its targets: those of the other must be new to it as well."""
+    experiment = run.experiment().model_copy(update={"target": tested.target, "evaluation": tested.evaluation})
+    return _Part.of(experiment, open_domains(experiment, session), session)
+
+
+def _validation(first: _Part, second: _Part) -> Target:
+    """The validation split of either stage that neither was trained on."""
+    splits = [target for part in (first, second) for target in part.domains.targets if target.label == VALIDATION]
+    found = new_to([*first.trained, *second.trained], splits)
+    if not found:
+        raise ConfigError(
+            "fusion lerp: wanted identities that neither stage was trained on, to choose the weight with, found none. "
+            'Train both with the same sources, seed and validation_pids, or use fusion "replace".'
+        )
+    return found[0]
+
+
+def _new_targets(run: RunFolder, trained: Sequence[Domains], targets: Sequence[Target], how: How) -> list[Target]:
+    """What no stage was trained on; the user is told what is left out."""
+    found = new_to(trained, targets)
+    for target in targets:
+        if target not in found:
+            how.session.progress.say(f"{target.label}: left out, since one of the stages was trained on its people")
+    if not found:
+        raise ConfigError(
+            f"{run.path}: wanted a target that neither stage was trained on, found none. Set another, or leave out "
+            "fusion lerp, which takes the validation split for itself."
+        )
+    return found
 
 
 def _each(targets: Sequence[Target], how: How, test: Callable[[Target, How], Test]) -> list[Test]:
@@ -147,7 +190,8 @@ def _own_pipeline(run: RunFolder, experiment: Experiment) -> Pipeline | None:
 
 def _title(pipeline: Pipeline) -> str:
     first, second = pipeline.first.experiment(), pipeline.second.experiment()
-    return second.title if second.first_stage is not None else f"{second.title}, after {first.title}"
+    own = second.first_stage is not None and RunFolder(Path(second.first_stage.run)) == pipeline.first
+    return second.title if own else f"{second.title}, after {first.title}"
 
 
 def _last_training(pipeline: Pipeline) -> Training | None:

@@ -41,7 +41,7 @@ class StageConfig(Config):
     views: ViewsConfig = ViewsConfig()  # task correspondence only: in the place of augment
     precision: Precision = "float32"
     backbone_mode: Literal["eval", "train"] = "eval"  # eval: pretrained batch statistics stay; train: from scratch
-    frozen: tuple[Literal["backbone", "encoder", "decoder"], ...] = ()
+    frozen: tuple[Literal["backbone", "encoder", "decoder", "head"], ...] = ()
     cache_maps: bool = False  # compute a frozen backbone's maps once; mirroring is the only augmentation then
 
     @model_validator(mode="after")

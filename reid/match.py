@@ -10,9 +10,9 @@ from reid.data.loader import read_image
 from reid.data.transforms import TestTransform
 from reid.engine.model import Model
 from reid.errors import ConfigError
+from reid.models import load_model
 from reid.report.correspondences import MatchedPair
 from reid.runs import RunFolder
-from reid.train import load_model
 
 _WHY_NOT = {
     "embedding": "compares one vector an image, which knows of no places",
@@ -35,14 +35,23 @@ def match_images(query: Path, gallery: Path, run: RunFolder, device: torch.devic
         ConfigError: its matcher does not tell where images correspond.
         ImageError: an image is missing or damaged.
     """
+    return _matched(query, gallery, matching_model(run, device))
+
+
+def matching_model(run: RunFolder, device: torch.device) -> Model:
+    """The model of a run whose matcher tells where images correspond.
+
+    Raises:
+        CheckpointError: the folder is no run, or has no checkpoint.
+        ConfigError: its matcher does not tell that.
+    """
     model = load_model(run, device)
-    name = run.experiment().matcher["name"]
     if not model.matcher.info.has_correspondences:
         raise ConfigError(
-            f"{run.path}: wanted a matcher that tells where images correspond, such as transmatcher or qaconv, found "
-            f"{name}: it {_WHY_NOT[model.matcher.info.kind]}. Give --run another run."
+            f"{run.path}: wanted a matcher that tells where images correspond, such as transmatcher or superglue, "
+            f"found {run.experiment().matcher['name']}: it {_WHY_NOT[model.matcher.info.kind]}. Name another run."
         )
-    return _matched(query, gallery, model)
+    return model
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reid.evaluation.results import RunResult
+from reid.recipe import recipe
 from reid.report.charts import draw_cmc, draw_training
 from reid.report.ranklists import draw_rank_lists, pick_queries, rank_lists
 from reid.runs import RunFolder
@@ -16,6 +17,9 @@ QUERIES_SHOWN = 8  # rows of a sheet of rank lists
 
 def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test], folder: Path | None = None) -> None:
     """Draw ``cmc.png``, ``training.png`` and ``ranks_TARGET.png``.
+
+    There is no ``training.png`` where the matcher of another run put the images in order: that is the training which
+    the result tells of, and its curves are in that run's folder.
 
     Args:
         run: the run that was tested.
@@ -28,7 +32,7 @@ def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test], fold
     """
     folder = folder or run.figures
     draw_cmc([result], folder / "cmc.png")
-    if result.training is not None:
+    if result.training is not None and _trained_here(run, result):
         draw_training(run.log, folder / "training.png", title=result.title)
     for test in tests:
         target = test.target
@@ -38,7 +42,14 @@ def draw_pictures(run: RunFolder, result: RunResult, tests: Sequence[Test], fold
             target.gallery,
             pick_queries(test.ranking, QUERIES_SHOWN),
             camera_rule=test.ranking.camera_rule == "on",
+            order_alone=test.result.reranked is not None and test.result.reranked.top_k is not None,
         )
         mean_ap = test.result.quoted_map(result.stamp.ap_rule)
         title = f"{target.label}: Rank-1 {test.result.rank1:.1%}, mAP {mean_ap:.1%} ({result.title})"
         draw_rank_lists(lists, folder / f"ranks_{target.file_name}.png", title=title)
+
+
+def _trained_here(run: RunFolder, result: RunResult) -> bool:
+    """Whether the result is of the matcher in ``run``, alone or behind its own first stage."""
+    experiment = run.experiment()
+    return (result.stamp.recipe, result.stamp.seed) == (recipe(experiment), experiment.seed)

@@ -1,4 +1,4 @@
-"""One target, tested: by one stage, or by a first stage that proposes and a second that puts in order."""
+"""One target, tested by one model, with or without classical re-ranking behind it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from reid.domains import Target
 from reid.engine.extract import Extraction
 from reid.engine.model import Model
 from reid.engine.reranked import retrieve_and_rerank
 from reid.engine.retrieve import Shortcuts, retrieve
-from reid.engine.two_stages import Reordering, TwoStages, retrieve_in_two
+from reid.engine.two_stages import Reordering
+from reid.errors import ConfigError
 from reid.evaluation.agreement import RankAgreement
 from reid.evaluation.judge import Judge, Verdict
 from reid.evaluation.labels import Labels
 from reid.evaluation.ranking import Ranking
-from reid.evaluation.reranked import Reranked, gain, share_of_oracle
+from reid.evaluation.reranked import Reranked, gain
 from reid.evaluation.results import Measured, TargetResult, target_result
 from reid.evaluation.scoring import GalleryScores, Scoring
-from reid.evaluation.shortlist import fused, perfect_order, shuffled_order
-from reid.experiment import EvaluationConfig, Fusion
+from reid.experiment import EvaluationConfig
 from reid.reranking._base import Reranker
 from reid.runs import Session
-
-_SHUFFLE_SEED = 0
-_WEIGHTS = tuple(np.linspace(0.0, 1.0, 11).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +37,16 @@ class Test:
     scores: GalleryScores
     ranking: Ranking
     result: TargetResult
+
+    @classmethod
+    def of(
+        cls, verdict: Verdict, scores: GalleryScores, target: Target, measured: Measured, changed: Reranked | None
+    ) -> Test:
+        """Put together what was judged and measured; ``changed``: what re-ranking did, None: there was none."""
+        result = target_result(
+            target.label, verdict.ranking, verdict.metrics, scores, measured, counts_checked=target.counts_checked
+        )
+        return cls(target, scores, verdict.ranking, result.model_copy(update={"reranked": changed}))
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,14 @@ class How:
     def shortcuts(self) -> Shortcuts:
         """What may be approximated."""
         return Shortcuts(self.options.key_rank, self.options.int8_products)
+
+    def refuse_shortcuts(self) -> None:
+        """Raise ConfigError where scores that are re-ranked would be approximate: that is not done."""
+        if self.options.key_rank is not None or self.options.int8_products:
+            raise ConfigError(
+                "evaluation: wanted exact scores to re-rank, found key_rank or int8_products. Leave them out, or test "
+                "one stage alone."
+            )
 
     def judge(self, scores: GalleryScores, target: Target) -> Judge:
         """Of scores of a target."""
@@ -111,14 +124,14 @@ def try_one_stage(model: Model, target: Target, how: How) -> Test:
         how.session.progress.say(_agreement(target.label, how.options, found.agreement))
     started = time.perf_counter()
     verdict = how.judge(found.scores, target).as_scored()
-    how.session.progress.say(_cost(target, found.query_s + found.scores.gallery_s, found.scores))
+    how.session.progress.say(cost(target, found.query_s + found.scores.gallery_s, found.scores))
     measured = Measured(
         query_s=found.query_s,
         rank_s=time.perf_counter() - started,
         agreement=found.agreement,
         peak_memory_mib=peak_memory_mib(how.session.device),
     )
-    return _test(verdict, found.scores, target, measured)
+    return Test.of(verdict, found.scores, target, measured, None)
 
 
 def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, how: How) -> Test:
@@ -148,100 +161,12 @@ def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, ho
         peak_memory_mib=peak_memory_mib(how.session.device),
     )
     how.session.progress.say(
-        f"{_cost(target, found.encode_s, found.scores)}, {1e3 * found.rerank_s / len(target.query):.3g} ms to re-rank"
+        f"{cost(target, found.encode_s, found.scores)}, {1e3 * found.rerank_s / len(target.query):.3g} ms to re-rank"
     )
-    return _test(second, scores, target, measured, changed)
+    return Test.of(second, scores, target, measured, changed)
 
 
-def try_two_stages(stages: TwoStages, target: Target, how: How, fusion: Fusion, weight: float | None) -> Test:
-    """The same, and let the second stage put the first places in order.
-
-    Args:
-        stages: the models.
-        target: what to test on.
-        how: how.
-        fusion: how the stages' scores come together.
-        weight: of the first stage's scores, for ``lerp``: see :func:`best_weight`.
-
-    Raises:
-        ReidError: see :func:`reorder`.
-    """
-    found = reorder(stages, target, how)
-    started = time.perf_counter()
-    judge = how.judge(found.scores, target)
-    shuffled_QK = shuffled_order(found.shortlist, np.random.default_rng(_SHUFFLE_SEED))
-    first = judge.as_scored()
-    oracle = judge.reordered(found.shortlist, perfect_order(found.shortlist, judge.truth))
-    shuffled = judge.reordered(found.shortlist, shuffled_QK)
-    second = judge.reordered(found.shortlist, _order(found, weight), keep=True)
-    changed = Reranked(
-        top_k=stages.top_k,
-        fusion=fusion,
-        weight=weight,
-        first=first.figures,
-        oracle=oracle.figures,
-        shuffled=shuffled.figures,
-        share_of_oracle=share_of_oracle(first.figures, second.figures, oracle.figures),
-        rescore_s=found.rescore_s,
-        **gain(first.metrics, second.metrics),
-    )
-    measured = Measured(
-        query_s=found.encode_s,
-        rank_s=time.perf_counter() - started,
-        peak_memory_mib=peak_memory_mib(how.session.device),
-    )
-    how.session.progress.say(_cost(target, found.encode_s, found.scores, found))
-    return _test(second, found.scores, target, measured, changed)
-
-
-def reorder(stages: TwoStages, target: Target, how: How) -> Reordering:
-    """Score a target by a first stage, and what it proposes by a second.
-
-    Raises:
-        ReidError: see :func:`reid.engine.two_stages.retrieve_in_two`.
-    """
-    how.begin(target)
-    return retrieve_in_two(
-        stages,
-        target.query,
-        target.gallery,
-        how.extraction,
-        scoring=how.scoring,
-        out=how.folder / f"{target.file_name}.npy",
-        progress=how.session.progress,
-    )
-
-
-def best_weight(stages: TwoStages, validation: Target, how: How) -> float:
-    """The weight of the first stage's scores, 0, 0.1 .. 1, with the highest mAP on ``validation``; the first of equals.
-
-    Args:
-        stages: the models; neither was trained on these identities.
-        validation: identities of the source. Never a test set: its labels are looked at.
-        how: how to test.
-    """
-    found = reorder(stages, validation, how)
-    judge = how.judge(found.scores, validation)
-    quality = [judge.reordered(found.shortlist, _order(found, weight)).metrics.mAP for weight in _WEIGHTS]
-    weight: float = _WEIGHTS[int(np.argmax(quality))]
-    how.session.progress.say(f"fusion: {weight:.1f} of the first stage's scores is best there, mAP {max(quality):.1%}")
-    return weight
-
-
-def _test(
-    verdict: Verdict, scores: GalleryScores, target: Target, measured: Measured, changed: Reranked | None = None
-) -> Test:
-    result = target_result(
-        target.label, verdict.ranking, verdict.metrics, scores, measured, counts_checked=target.counts_checked
-    )
-    return Test(target, scores, verdict.ranking, result.model_copy(update={"reranked": changed}))
-
-
-def _order(found: Reordering, weight: float | None) -> NDArray[np.float32]:
-    return found.second_QK if weight is None else fused(found.shortlist.score_QK, found.second_QK, weight)
-
-
-def _cost(target: Target, encode_s: float, scores: GalleryScores, second: Reordering | None = None) -> str:
+def cost(target: Target, encode_s: float, scores: GalleryScores, second: Reordering | None = None) -> str:
     """What an image, a pair and a query cost, for the log."""
     image_s = encode_s / (len(target.query) + len(target.gallery))
     query_s = image_s + scores.score_s / len(target.query)

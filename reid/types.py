@@ -147,7 +147,7 @@ class ImageState:
 
 CorrespondenceKind = Literal["maximum", "assignment", "warp"]
 """maximum: each query position with its most similar gallery position. assignment: a position has one partner or none.
-warp: where each query pixel lies, whether it can be seen there or not."""
+warp: where the centre of each cell of the query image lies, whether it can be seen there or not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from reid import cli, cli_results
 from reid.cli import app
 from reid.engine.checkpoint import saved_epochs
+from reid.evaluation.results import read_results
 from reid.protocols._base import Protocol, Transfer
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
@@ -307,9 +308,40 @@ def test_a_second_stage_and_rerankers(reid, toml, tiny, drawn_root, tmp_path, no
     code, out, _ = reid("evaluate", first, "--rerank", "k_reciprocal+tlift", *few, *data)
     assert code == 0
     assert "embedding > k_reciprocal > tlift" in out
-    code, _, err = reid("evaluate", first, "--rerank", "k_reciprocl", *data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rerank", "tlift+k_reciprocl"), "no re-ranker 'k_reciprocl'. Did you mean 'k_reciprocal'?"),
+        (("--rerank", ""), "wanted the folder of a run, or re-rankers"),
+        (("--rerank", "."), ".: wanted a run folder with config.toml"),
+        (("--rerank", "RUN", "--top-k", "50"), "top_k = 50: wanted at most the 15 images of the gallery of market1501"),
+        (
+            ("--rerank", "tlift", "--top-k", "5"),
+            "wanted a second stage, found a classical re-ranker",
+        ),
+        (("--fusion", "replace"), "which has no first stage before it"),
+    ],
+)
+def test_rerankers_that_cannot_be(reid, toml, tiny, drawn_root, tmp_path, no_pictures, options, message):
+    data = ("--data", drawn_root, "--workers", "0")
+    run = tmp_path / "run"
+    assert reid("train", toml({**tiny, "stage": []}), *data, "--out", run)[0] == 0
+    code, _, err = reid("evaluate", run, *(run if option == "RUN" else option for option in options), *data)
     assert code == 2
-    assert "k_reciprocl: wanted a run folder" in err
-    code, _, err = reid("evaluate", first, "--rerank", second, "--top-k", "50", *data)
-    assert code == 2
-    assert "top_k = 50: wanted at most the 15 images" in err
+    assert message in err
+    assert not list(run.glob("results*"))
+
+
+def test_another_length_for_a_run_with_a_first_stage_of_its_own(reid, toml, tiny, drawn_root, tmp_path, no_pictures):
+    data = ("--data", drawn_root, "--workers", "0")
+    first, second = tmp_path / "first", tmp_path / "second"
+    embedding = toml({**tiny, "matcher": {"name": "embedding", "stride": 8}, "stage": []}, "first.toml")
+    assert reid("train", embedding, *data, "--out", first)[0] == 0
+    own = {"run": str(first), "top_k": 6}
+    assert reid("train", toml({**tiny, "stage": [], "first_stage": own}), *data, "--out", second)[0] == 0
+    assert reid("evaluate", second, *data)[0] == 0
+    assert reid("evaluate", second, "--top-k", "3", *data)[0] == 0
+    lengths = [read_results(second / name).targets[0].reranked.top_k for name in ("results.json", "results_2.json")]
+    assert lengths == [6, 3]

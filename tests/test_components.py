@@ -34,7 +34,7 @@ def test_config_is_named_as_its_file(kind, name):
     model = component_module(kind, name, "a test").Config
     assert issubclass(model, Config)
     home = component_module(kind, name, "a test").__name__  # its file, or its folder, which may have a file for it
-    assert model.__module__ in (home, f"{home}._config")
+    assert model.__module__ in (home, f"{home}._config", f"{home.rpartition('.')[0]}._{name}_config")
     assert get_args(model.model_fields["name"].annotation) == (name,)
     assert model.model_fields["name"].default == name
     own = [field for field in model.model_fields if field in model.__annotations__]

@@ -8,7 +8,7 @@ from reid.engine.checkpoint import saved_epochs
 from reid.errors import CheckpointError, ConfigError, WeightsError
 from reid.evaluate import evaluate
 from reid.experiment import resolve
-from reid.train import fresh_model, load_model
+from reid.models import fresh_model, load_model
 
 QACONV = {"name": "qaconv", "stride": 8, "dim": 16}
 HEADS = {"transmatcher": ("decoder.",), "qaconv": ("bn.", "fc.", "logit_bn.")}
@@ -94,6 +94,12 @@ def test_a_run_with_a_model_keeps_it(tiny, new_run, changed, save):
     convert_released(path, run)
     with pytest.raises(ConfigError, match="wanted a run without checkpoints"):
         convert_released(path, run)
+
+
+def test_released_models_know_no_standardised_maps(tiny, new_run, changed, save):
+    path = save(released(changed(), "transmatcher"))
+    with pytest.raises(ConfigError, match="released models read maps as they are"):
+        convert_released(path, new_run({**tiny, "standardize_maps": True}))
 
 
 def test_a_matcher_of_pixels_has_no_released_weights(tiny, new_run, changed, save):

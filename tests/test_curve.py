@@ -71,10 +71,10 @@ def test_time_is_taken_of_what_is_compared(first, second, session, monkeypatch):
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
     rescore = measuring.rescore
 
-    def counted(score, query, gallery, shortlist):
+    def counted(score, query, gallery, shortlist, images):
         assert len(query) == 1
         now[0] += shortlist.gallery_idx_QK.size
-        return rescore(score, query, gallery, shortlist)
+        return rescore(score, query, gallery, shortlist, images)
 
     monkeypatch.setattr(measuring, "rescore", counted)
     (curve,) = measure_curves(first, [second], session, top_ks=[2, 7]).curves
@@ -97,7 +97,7 @@ def test_the_first_of_the_timed_warms_up(monkeypatch):
 
 def test_held_out_people_are_tested_where_they_are_new_to_all(made, session):
     first = made("first", **EMBEDDING, validation_pids=3)
-    alike, trained = made("second", stage=[], validation_pids=3), made("third", stage=[])
+    alike, trained = made("second", stage=[], validation_pids=3), made("third")
     for second, wanted in ((alike, ["market1501", "validation"]), (trained, ["market1501"])):
         found = measure_curves(first, [second], session, top_ks=[2])
         assert [curve.target for curve in found.curves] == wanted
@@ -111,7 +111,9 @@ def test_what_cannot_be_measured(first, second, made, session):
         measure_curves(first, [second], session, top_ks=[2], assignments=["evaluation.rerank=[{name='tlift'}]"])
     with pytest.raises(ConfigError, match=r"wanted at least one \[\[target\]\]"):
         measure_curves(first, [second], session, top_ks=[2], assignments=["target=[]"])
-    leaking = made("leaking", source=[{**MARKET, "train": "all"}], target=[], stage=[])
+    with pytest.raises(ConfigError, match="wanted exact scores to re-rank, found key_rank"):
+        measure_curves(first, [second], session, top_ks=[2], assignments=["evaluation.key_rank=4"])
+    leaking = made("leaking", source=[{**MARKET, "train": "all"}], target=[])
     with pytest.raises(ProtocolError):
         measure_curves(first, [leaking], session, top_ks=[2])
     with pytest.raises(CheckpointError, match="wanted a run folder"):

@@ -17,8 +17,9 @@ from reid.evaluation import states
 from reid.evaluation.results import read_results
 from reid.evaluation.states import _mapped
 from reid.experiment import resolve
+from reid.models import fresh_model, load_model
 from reid.runs import RunFolder
-from reid.train import fresh_model, load_model, train
+from reid.train import train
 from tests.drawn import TEST_PIDS, draw_person
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}

@@ -59,8 +59,10 @@ def test_matchers_that_do_not_say_where(made, files, matcher, why):
 
 
 def test_images_and_runs_that_are_not_there(run, files, tmp_path):
-    with pytest.raises(ImageError, match=r"nobody\.jpg: wanted an image"):
+    with pytest.raises(ImageError, match=r"nobody\.jpg: wanted an image, found no such file\. Check its name"):
         match_images(files[0], tmp_path / "nobody.jpg", run, CPU)
+    with pytest.raises(ImageError, match=r"found a folder\. Name an image file"):
+        match_images(files[0], tmp_path, run, CPU)
     with pytest.raises(CheckpointError, match="wanted a run folder"):
         match_images(*files, type(run)(tmp_path / "nowhere"), CPU)
 
@@ -81,14 +83,49 @@ def test_the_command(reid, run, files, tmp_path):
     assert (tmp_path / "new" / "mine.png").stat().st_size > 1000
 
 
+def test_pictures_of_other_images_are_not_overwritten(reid, run, files, tmp_path):
+    """Names without their folder and suffix are not unique: cam1/1.jpg and cam2/1.jpg, 1.jpg and 1.png."""
+    photos = [tmp_path / "cam1" / "1.jpg", tmp_path / "cam2" / "1.jpg", tmp_path / "cam1" / "1.png"]
+    for photo, (image, form) in zip(photos, ((files[0], "JPEG"), (files[1], "JPEG"), (files[1], "PNG")), strict=True):
+        photo.parent.mkdir(exist_ok=True)
+        Image.open(image).save(photo, form)
+    names = []
+    for query, gallery in ((photos[0], photos[1]), (photos[0], photos[0]), (photos[2], photos[1])):
+        code, shown, _ = reid("match", query, gallery, "--run", run.path, "--device", "cpu")
+        assert code == 0
+        names.append(shown.splitlines()[-1].removeprefix("picture: "))
+    assert names == [str(run.figures / f"match_1_1{number}.png") for number in ("", "_2", "_3")]
+    assert sorted(map(str, run.figures.glob("match_*"))) == sorted(names)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_any_script_and_length(reid, run, files, tmp_path):
+    photo = tmp_path / ("日本" * 40 + ".jpg")
+    photo.write_bytes(files[0].read_bytes())
+    code, shown, error = reid("match", photo, files[1], "--run", run.path, "--device", "cpu")
+    assert (code, error) == (0, "")
+    picture = shown.splitlines()[-1].removeprefix("picture: ")
+    assert picture == str(run.figures / f"match_{'日本' * 18}_{files[1].stem}.png")
+
+
 def test_what_the_command_refuses(reid, run, files, tmp_path):
     before = files[0].read_bytes()
     mine = tmp_path / "mine.png"
     Image.open(files[0]).save(mine)
-    for query, out in ((files[0], tmp_path / "mine.jpg"), (mine, mine), (files[0], tmp_path / "x" / ".." / "mine")):
+    name, beside = "wanted a file named .png, found ", "wanted a file beside the two images, found one of them"
+    for query, out, why in (
+        (files[0], tmp_path / "mine.jpg", f"{name}.jpg"),
+        (files[0], tmp_path / "mine", f"{name}no suffix"),
+        (mine, mine, beside),
+        (mine, tmp_path / "x" / ".." / "mine.png", beside),
+    ):
+        (tmp_path / "x").mkdir(exist_ok=True)
         code, _, error = reid("match", query, files[1], "--run", run.path, "--out", out)
-        assert (code, "wanted a file named .png that is not one of the two images" in error) == (2, True)
+        assert (code, why in error) == (2, True)
     assert files[0].read_bytes() == before
+    code, _, _ = reid("match", *files, "--run", run.path, "--device", "cpu", "--out", tmp_path / "LOUD.PNG")
+    with Image.open(tmp_path / "LOUD.PNG") as image:
+        assert (code, image.format) == (0, "PNG")
     code, _, error = reid("match", *files)
     assert (code, "--run" in error) == (2, True)
     code, _, error = reid("match", *files, "--run", tmp_path)

@@ -6,7 +6,8 @@ import torch
 from reid.engine import trainer, training_set
 from reid.engine.checkpoint import latest, load_checkpoint, saved_epochs
 from reid.errors import CheckpointError, ConfigError, DatasetError, TrainingError
-from reid.train import fresh_model, load_model, train
+from reid.models import fresh_model, load_model
+from reid.train import train
 
 STEPS = 3  # ceil(10 identities / 4 a batch) steps an epoch with the tiny experiment's sampler
 GRAPH = {"name": "graph", "batch_size": 8, "num_images": 2, "num_batches": 3}
@@ -225,8 +226,20 @@ def test_what_is_frozen_stays_as_it_is(role, tiny, new_run, session, weights_of)
     }
     for name, parameter in fresh.named_parameters():
         assert torch.equal(before[name], after[name]) == (id(parameter) in parts[role]), name
-    if role == "backbone":
-        assert torch.equal(before["backbone.bn1.running_mean"], after["backbone.bn1.running_mean"])
+    for name, module in fresh.named_modules():
+        own = {id(parameter) for parameter in module.parameters(recurse=False)}
+        for buffer in (f"{name}.running_mean", f"{name}.running_var"):
+            if buffer in before:
+                assert torch.equal(before[buffer], after[buffer]) == (own <= parts[role]), buffer
+
+
+def test_a_role_that_the_matcher_does_not_have(tiny, new_run, session):
+    tiny["stage"][0]["frozen"] = ["head"]
+    with pytest.raises(
+        ConfigError,
+        match=r"stage\.frozen: wanted some of backbone, encoder, decoder, which TransMatcher has, found head",
+    ):
+        train(new_run(tiny), session)
 
 
 def test_all_frozen_is_refused(tiny, new_run, session):
@@ -306,6 +319,25 @@ def test_a_stage_on_views_trains_all_but_what_is_frozen(made, tiny, weights_of):
     before, after = weights_of(untrained), weights_of(trained)
     assert torch.equal(before["backbone.conv1.weight"], after["backbone.conv1.weight"])
     assert not torch.equal(before["matcher.keypoints.project.weight"], after["matcher.keypoints.project.weight"])
+
+
+ROMA = {"name": "roma", "stride": 8, "dim": 8, "gp_dim": 4, "num_blocks": 1, "num_heads": 2, "feedforward": 8}
+ROMA |= {"refiners": [{"stride": 4, "dim": 4, "num_blocks": 1}], "fine_channels": [2, 2, 2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("matcher", "loss", "head"), [(SUPERGLUE, "assignment", "calibration."), (ROMA, "dense_warp", "evidence_head.")]
+)
+def test_identities_may_teach_the_head_alone(matcher, loss, head, made, weights_of):
+    views = {**VIEWS, "loss": {"name": loss}}
+    frozen = ["backbone", "encoder", "decoder"]
+    identities = {**VIEWS, "task": "pairs", "loss": {"name": "pair_bce"}, "frozen": frozen}
+    before = weights_of(made("views", matcher=matcher, stage=[views]))
+    after = weights_of(made("both", matcher=matcher, stage=[views, identities]))
+    weights = {name for name in before if name.startswith(("backbone.", "matcher."))}
+    changed = {name for name in weights if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith(f"matcher.{head}") for name in changed), changed
 
 
 def test_renderings_are_drawn_from_the_training_people_of_a_synthped_source(tiny, new_run, session_on, tmp_path):

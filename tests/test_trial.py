@@ -1,18 +1,34 @@
 """Two stages one behind the other, on tiny runs."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from reid import evaluate as evaluating
+from reid import staging
+from reid.domains import open_domains
 from reid.engine.two_stages import TwoStages
 from reid.errors import CheckpointError, ConfigError, ProtocolError
 from reid.evaluate import Pipeline, evaluate
 from reid.evaluation.results import read_results
+from reid.models import load_model
+from reid.progress import Silent
 from reid.report.stages import stages_table
-from reid.train import load_model, train
+from reid.train import train
+from reid.trial import How
+from reid.trial_in_two import best_weight, try_two_stages
+from tests.drawn import TRAIN_PIDS
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
 EMBEDDING = {"matcher": {"name": "embedding", "stride": 8}, "stage": []}
 FLOAT32 = "evaluation.state_precision=float32"
+BLOCK = {
+    "epochs": 1,
+    "sampler": {"name": "pk", "num_pids": 4, "num_images": 2},
+    "loss": {"name": "identity_triplet"},
+    "optimizer": {"lr": 0.01},
+}
 
 
 @pytest.fixture
@@ -69,33 +85,116 @@ def test_more_than_the_gallery_is_an_error(two, session):
 
 def test_a_second_stage_trained_on_the_target_is_refused(made, tiny, session):
     first = made("first", **EMBEDDING, source=[])
-    second = made("second", source=[{**MARKET, "train": "all"}], target=[], stage=[])
+    second = made("second", source=[{**MARKET, "train": "all"}], target=[])
     with pytest.raises(ProtocolError):
         evaluate(first, session, pipeline=Pipeline(first, second, 5, "replace"))
 
 
-def test_fusion_takes_its_weight_from_identities_nobody_was_trained_on(made, session):
-    first = made("first", **EMBEDDING, validation_pids=3)
-    second = made("second", stage=[], seed=1)
+def test_what_a_shared_backbone_was_trained_on_counts(made, new_run, tiny, session):
+    leaking = made(
+        "leaking", matcher=EMBEDDING["matcher"], source=[{**MARKET, "train": "all"}], target=[], stage=[BLOCK]
+    )
+    table = {**tiny, **shared(leaking), "stage": [PAIRS]}
+    table.pop("backbone")
+    with pytest.raises(ProtocolError):
+        train(new_run(table, "told before it is trained"), session)
+    over = new_run({**table, "target": [], "title": "over"}, "over")
+    train(over, session)
+    first, second = made("first", **EMBEDDING, source=[]), made("second", stage=[], seed=1)
+    for pipeline in (Pipeline(first, over, 5, "replace"), Pipeline(over, second, 5, "replace")):
+        with pytest.raises(ProtocolError):
+            evaluate(first, session, pipeline=pipeline)
+    with pytest.raises(ProtocolError):
+        evaluate(over, session, assignments=["target=[{name='market1501', root='market', expected_counts='none'}]"])
+    shutil.rmtree(leaking.path)
+    with pytest.raises(CheckpointError, match="wanted the run that 'over' has its backbone from"):
+        evaluate(first, session, pipeline=Pipeline(first, over, 5, "replace"))
+
+
+def test_results_know_their_first_stage(two, made, session):
+    first, second = two
+    third = made("third", matcher={"name": "embedding", "stride": 8}, stage=[BLOCK], seed=5)
+    one, other = (
+        evaluate(run, session, pipeline=Pipeline(run, second, 5, "replace"))[0].stamp for run in (first, third)
+    )
+    assert (one.first_seed, other.first_seed) == (0, 5)
+    assert one.first_recipe != other.first_recipe
+    assert one.recipe == other.recipe
+    assert one.sources == ()
+    assert other.sources == ("market1501",)
+
+
+def test_the_title_is_that_of_what_was_tested(two, made, session):
+    first, second = two
+    own = made("own", stage=[], title="own", first_stage={"run": str(first.path), "top_k": 5})
+    assert evaluate(own, session)[0].title == "own"
+    assert evaluate(first, session, pipeline=Pipeline(first, own, 3, "replace"))[0].title == "own"
+    assert evaluate(second, session, pipeline=Pipeline(second, own, 3, "replace"))[0].title == "own, after tiny"
+
+
+@pytest.mark.parametrize("key", ["key_rank=4", "int8_products=true"])
+def test_approximate_scores_are_not_reranked(two, session, key):
+    first, second = two
+    with pytest.raises(ConfigError, match="wanted exact scores to re-rank"):
+        evaluate(first, session, assignments=[f"evaluation.{key}"], pipeline=Pipeline(first, second, 5, "replace"))
+    with pytest.raises(ConfigError, match="wanted exact scores to re-rank"):
+        evaluate(second, session, assignments=[f"evaluation.{key}", "evaluation.rerank=[{name='tlift'}]"])
+
+
+class Told(Silent):
+    def __init__(self):
+        self.messages = []
+
+    def say(self, message):
+        self.messages.append(message)
+
+
+def test_a_target_that_is_left_out_is_told(made, session_on, drawn_root):
+    first, second = made("first", **EMBEDDING, validation_pids=3), made("second", seed=1)
+    told = Told()
+    found = evaluate(first, session_on(drawn_root, progress=told), pipeline=Pipeline(first, second, 5, "replace"))[0]
+    assert [target.target for target in found.targets] == ["market1501"]
+    assert any(message.startswith("validation: left out") for message in told.messages)
+    alone = made("alone", **EMBEDDING, validation_pids=3, target=[])
+    with pytest.raises(ConfigError, match="wanted a target that neither stage was trained on"):
+        evaluate(alone, session_on(drawn_root), pipeline=Pipeline(alone, second, 5, "replace"))
+
+
+def test_lerp_wants_identities_nobody_was_trained_on(made, session):
+    first, second = made("first", **EMBEDDING, validation_pids=3), made("second", seed=1)
     with pytest.raises(ConfigError, match="fusion lerp: wanted identities that neither stage was trained on"):
         evaluate(first, session, pipeline=Pipeline(first, second, 5, "lerp"))
-    alone = made("alone", **EMBEDDING, validation_pids=3, target=[])
-    with pytest.raises(ConfigError, match=r"wanted a target that .*second was not trained on"):
-        evaluate(alone, session, pipeline=Pipeline(alone, second, 5, "replace"))
-    replaced = evaluate(first, session, pipeline=Pipeline(first, second, 5, "replace"))[0]
-    assert [target.target for target in replaced.targets] == ["market1501"]  # the second stage has seen the others
-    second = made("third", stage=[], validation_pids=3, backbone={"name": "mobilenet", "strides": [8]})
-    found = evaluate(first, session, pipeline=Pipeline(first, second, 3, "lerp"))[0]
-    assert [target.target for target in found.targets] == ["market1501", "validation"]
-    weights = {target.reranked.weight for target in found.targets}
-    assert len(weights) == 1
-    assert weights <= set(np.linspace(0, 1, 11).tolist())
-    validation = found.targets[1]
-    best = [
-        evaluate(first, session, pipeline=Pipeline(first, second, 3, "replace"))[0].targets[1].mAP,
-        validation.reranked.first.mAP,
-    ]
-    assert validation.mAP >= max(best) - 1e-12  # weights 0 and 1 were among those tried
+
+
+def test_the_weight_is_chosen_on_held_out_people_who_are_not_tested_then(made, session, monkeypatch):
+    first = made("first", **EMBEDDING, validation_pids=3)
+    second = made("second", stage=[], validation_pids=3, backbone={"name": "mobilenet", "strides": [8]})
+    chosen_on = []
+
+    def choose(stages, validation, how):
+        chosen_on.append({record.pid for record in validation.query})
+        return 0.3
+
+    monkeypatch.setattr(evaluating, "best_weight", choose)
+    (target,) = evaluate(first, session, pipeline=Pipeline(first, second, 3, "lerp"))[0].targets
+    assert (target.target, target.reranked.weight) == ("market1501", 0.3)
+    (pids,) = chosen_on
+    assert len(pids) == 3
+    assert pids <= set(TRAIN_PIDS)
+    with pytest.raises(ConfigError, match="top_k = 7: wanted at most the 6 images of the gallery of validation"):
+        evaluate(first, session, pipeline=Pipeline(first, second, 7, "lerp"))
+
+
+def test_the_best_weight_has_the_highest_map(two, session, tmp_path):
+    first, second = two
+    stages = TwoStages(load_model(first), load_model(second), 6)
+    (target,) = open_domains(first.experiment(), session).targets
+    how = How(first.experiment().evaluation, session, tmp_path)
+    found = best_weight(stages, target, how)
+    maps = {weight: try_two_stages(stages, target, how, "lerp", weight).result.mAP for weight in np.linspace(0, 1, 11)}
+    assert maps[found] == max(maps.values())
+    assert max(maps.values()) > min(maps.values())
+    assert found == min(weight for weight, mean in maps.items() if mean == max(maps.values()))
 
 
 def shared(first, **changes):
@@ -147,9 +246,10 @@ def test_a_second_stage_over_the_first_ones_backbone(made, tiny, new_run, sessio
     assert run.results.exists()
 
 
-def test_resuming_pairs_is_exact(made, tiny, new_run, session, interrupting, session_on, drawn_root):
+@pytest.mark.parametrize("sampler", [PAIRS["sampler"], {"name": "pk", "num_pids": 4, "num_images": 2}])
+def test_resuming_pairs_is_exact(sampler, made, tiny, new_run, session, interrupting, session_on, drawn_root):
     first = made("first", **EMBEDDING)
-    table = {**tiny, **shared(first), "stage": [PAIRS]}
+    table = {**tiny, **shared(first), "stage": [{**PAIRS, "sampler": sampler}]}  # pk: negatives are drawn at random
     table.pop("backbone")
     whole = new_run(table, "whole")
     train(whole, session)
@@ -159,6 +259,19 @@ def test_resuming_pairs_is_exact(made, tiny, new_run, session, interrupting, ses
     train(cut, session)
     one, two = (load_model(run).state_dict() for run in (whole, cut))
     assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_stages_share_lists_and_maps_while_the_backbone_is_frozen(made, tiny, new_run, session, monkeypatch):
+    lists, maps = [], []
+    find, keep = staging.nearest_others, staging.cache_maps
+    monkeypatch.setattr(staging, "nearest_others", lambda *a, **k: lists.append(a[2]) or find(*a, **k))
+    monkeypatch.setattr(staging, "cache_maps", lambda *a, **k: maps.append(1) or keep(*a, **k))
+    first = made("first", **EMBEDDING)
+    near = {**PAIRS, "sampler": {**PAIRS["sampler"], "top_k": 20}}
+    thawed = {**near, "frozen": [], "cache_maps": False}
+    train(new_run({**tiny, "first_stage": {"run": str(first.path)}, "stage": [near, PAIRS, thawed, near]}), session)
+    assert lists == [39]
+    assert len(maps) == 2
 
 
 def test_first_stages_that_cannot_be(made, tiny, new_run, tmp_path):
@@ -221,7 +334,7 @@ def test_classical_rerankers_one_behind_another(two, session):
     assert after.reranked.top_k is after.reranked.oracle is after.reranked.share_of_oracle is None
     assert test.scores.score_QG.min() >= 0  # of the last one
     assert "embedding > expansion" in stages_table([result])
-    with pytest.raises(ConfigError, match="wanted a first stage with embeddings"):
+    with pytest.raises(ConfigError, match="wanted a first stage that compares embeddings by cosine"):
         evaluate(second, session, assignments=[RERANK])
     with pytest.raises(ConfigError, match="no classical re-ranking beside a second stage"):
         evaluate(first, session, assignments=[RERANK], pipeline=Pipeline(first, second, 4, "replace"))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from reid.config import Config
 from reid.data._random import generator
 from reid.data._workers import load_batches
 from reid.data.loader import TrainBatch, file_names, read_image
-from reid.data.surface_images import SurfaceImages
+from reid.data.surface_images import PairKind, SurfaceImages
 from reid.data.warps import WarpConfig, WarpedPair, warped_pair
 from reid.types import ImageRecord, Warp, Warps
 
@@ -31,6 +31,17 @@ class ViewsConfig(Config):
         description="share of pairs that are two renderings of one person of a synthped source instead, seen by "
         "different cameras: its true surface tells where they match, in other poses too",
     )
+    strangers: Share = Field(
+        0.0,
+        description="share of those renderings' pairs that show two persons instead, whose anatomy tells where they "
+        "match: a head is where a head is, whoever's",
+    )
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Self:
+        if self.strangers and not self.surface_share:
+            raise ValueError("strangers: wanted a surface_share above 0, of which it is a share, found 0")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,8 @@ class Views:
     def _draw(self, name: str, place: int) -> WarpedPair:
         rng = generator(self.seed, "views", self.epoch, place)
         if self.surfaces is not None and rng.random() < self.config.surface_share:
-            return self.surfaces.draw_pair("same_person", seed=self.seed, epoch=self.epoch, index=place)
+            kind: PairKind = "different_persons" if rng.random() < self.config.strangers else "same_person"
+            return self.surfaces.draw_pair(kind, seed=self.seed, epoch=self.epoch, index=place)
         return warped_pair(read_image(Path(name)), self.config.warps, self.image_size, rng)
 
 

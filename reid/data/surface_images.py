@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ class SurfaceImages:
         part_NHW, uv_NHW2: see :class:`~reid.datasets.synthped.Photographs`.
         pid_N: identity, as in the data set's files.
         camid_N: camera, counted from 0.
-        shot_N: which of the person's images it is, in the order of time.
     """
 
     image_NHW3: NDArray[np.uint8]
@@ -40,7 +39,6 @@ class SurfaceImages:
     uv_NHW2: Floats
     pid_N: NDArray[np.intp]
     camid_N: NDArray[np.intp]
-    shot_N: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.image_NHW3)
@@ -68,11 +66,18 @@ class SurfaceImages:
         warps = surface_warps(part[query_idx], uv[query_idx], part[gallery_idx], uv[gallery_idx])
         return WarpedPair(query, gallery, warps)
 
+    @property
+    def kinds(self) -> tuple[PairKind, ...]:
+        """Of the pairs that can be drawn: one person alone makes none of different persons."""
+        kinds: tuple[PairKind, ...] = get_args(PairKind)
+        return kinds if len(np.unique(self.pid_N)) > 1 else ("same_person",)
+
     def draw_pair(self, kind: PairKind, *, seed: int, epoch: int, index: int) -> WarpedPair:
         """Draw a pair that depends on the arguments alone.
 
         Args:
-            kind: ``same_person`` seen by different cameras, or ``different_persons`` seen by any.
+            kind: ``same_person`` seen by different cameras, or ``different_persons`` seen by any; the places that
+                match are then anatomically the same.
             seed: the experiment's seed.
             epoch: counted from 0.
             index: of the pair in its epoch.
@@ -126,7 +131,7 @@ def draw_surface_images(
     with (progress or Silent()).bar(f"drawing {plan.domain} with surfaces", num_pids, "people") as bar:
         for job in islice(jobs(plan, cameras), num_pids):
             photos.append(photograph(job.shots, cameras, plan.image_size))
-            labels += [(job.pid, shot.camid, number) for number, shot in enumerate(job.shots)]
+            labels += [(job.pid, shot.camid) for shot in job.shots]
             bar.advance()
     image, part, uv = (np.concatenate([getattr(taken, name) for taken in photos]) for name in ("image", "part", "uv"))
     return SurfaceImages(image, part, uv, *np.array(labels, np.intp).T)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -16,7 +16,7 @@ from reid.matchers._assignment import AssignmentOutputs, hard_matches
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import DenseOutputs, DenseStep
 from reid.progress import Progress
-from reid.types import Correspondences, ImageState, Warps
+from reid.types import Correspondences, Warps
 
 IDENTITY = "identity"
 NEAREST = "nearest neighbours of the backbone"
@@ -31,9 +31,11 @@ class Findings:
     Attributes:
         warps: the truth, of parts of the pairs, in order.
         found: method -> correspondences of each pair, from query to gallery.
-        points: keypoints of each pair, query's and gallery's, [K, 2] each, pixels; none where the matcher has none.
+        points: keypoints of each pair, query's and gallery's, [K, 2] and [L, 2], pixels, without padding; none where
+            the matcher has none.
         candidates: of each pair all keypoints that are each other's best, also those that the threshold leaves
             out of what it found; none where it has no keypoints.
+        marginal_errors: of each pair, how far the assignment is from converged; none where there is none.
         cell_px: side of the cells whose centres the keypoints are; None: they are no grid.
     """
 
@@ -41,6 +43,7 @@ class Findings:
     found: dict[str, list[Correspondences]] = field(default_factory=dict)
     points: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     candidates: list[Correspondences] = field(default_factory=list)
+    marginal_errors: list[float] = field(default_factory=list)
     cell_px: int | None = None
 
     def truth(self) -> Warps:
@@ -90,12 +93,18 @@ def _add(findings: Findings, model: Model, pairs: Sequence[WarpedPair]) -> None:
     found |= _coarser_steps(outputs)
     found[IDENTITY] = [identity_warp(model.image_size)] * len(pairs)
     if query_maps:
-        found[NEAREST] = _nearest_cells(query_maps, gallery_maps, model.matcher.info.strides[0])
+        stride = model.matcher.info.strides[0]
+        query_NCHW, gallery_NCHW = (model.matcher_maps(maps)[stride] for maps in (query_maps, gallery_maps))
+        found[NEAREST] = _nearest_cells(query_NCHW, gallery_NCHW, stride)
     if isinstance(outputs, AssignmentOutputs):
-        points = list(zip(outputs.query_point_NK2.cpu(), outputs.gallery_point_NK2.cpu(), strict=True))
-        found[OWN_NEAREST] = _nearest_descriptors(query, gallery, points)
+        points = _without_padding(outputs, outputs.query_point_NK2, outputs.gallery_point_NK2)
+        descriptors = _without_padding(outputs, query["descriptors"], gallery["descriptors"])
+        found[OWN_NEAREST] = [
+            nearest_neighbours(*described, *placed) for described, placed in zip(descriptors, points, strict=True)
+        ]
         findings.points += points
         findings.candidates += _on_cpu(hard_matches(outputs, threshold=0.0))
+        findings.marginal_errors += outputs.marginal_error_N.tolist()
         findings.cell_px = outputs.cell_px
     for method, each in found.items():
         findings.found.setdefault(method, []).extend(each)
@@ -115,21 +124,24 @@ def _of_step(step: DenseStep) -> Iterator[Correspondences]:
         )
 
 
-def _nearest_cells(query: Mapping[int, Tensor], gallery: Mapping[int, Tensor], stride: int) -> list[Correspondences]:
-    """Of the cells of the backbone's maps that are each other's nearest."""
-    height, width = query[stride].shape[2:]
+def _nearest_cells(query_NCHW: Tensor, gallery_NCHW: Tensor, stride: int) -> list[Correspondences]:
+    """Of the cells of maps that are each other's nearest."""
+    height, width = query_NCHW.shape[2:]
     centre_S2 = grid_points((height * stride, width * stride), stride)
     return [
-        nearest_neighbours(one_CS.T, two_CS.T, centre_S2, centre_S2, mutual=True)
-        for one_CS, two_CS in zip(query[stride].flatten(2).cpu(), gallery[stride].flatten(2).cpu(), strict=True)
+        nearest_neighbours(one_CS.T, two_CS.T, centre_S2, centre_S2)
+        for one_CS, two_CS in zip(query_NCHW.flatten(2).cpu(), gallery_NCHW.flatten(2).cpu(), strict=True)
     ]
 
 
-def _nearest_descriptors(
-    query: ImageState, gallery: ImageState, points: Sequence[tuple[Tensor, Tensor]]
-) -> list[Correspondences]:
-    descriptors = zip(query["descriptors"].cpu(), gallery["descriptors"].cpu(), points, strict=True)
-    return [nearest_neighbours(one_KD, two_KD, *point, mutual=True) for one_KD, two_KD, point in descriptors]
+def _without_padding(outputs: AssignmentOutputs, query_NKX: Tensor, gallery_NKX: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What belongs to the keypoints of each pair, of those that there are."""
+    sides = (query_NKX, outputs.query_mask_NK), (gallery_NKX, outputs.gallery_mask_NK)
+    query, gallery = (
+        [value_KX if mask_NK is None else value_KX[mask_NK[pair]] for pair, value_KX in enumerate(value_NKX)]
+        for value_NKX, mask_NK in sides
+    )
+    return [(one.cpu(), two.cpu()) for one, two in zip(query, gallery, strict=True)]
 
 
 def _on_cpu(each: Iterable[Correspondences]) -> list[Correspondences]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -20,19 +20,6 @@ from reid.types import ImageRecord
 CHOSEN = "score"
 """Name of the score that the matcher's table chooses."""
 _PAIRS_TOGETHER = 32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class IdentityScores:
-    """Of N pairs.
-
-    Attributes:
-        scores: name -> scores, [N], float32; :data:`CHOSEN`, and others where the matcher has several.
-        same_N: whether both images show one person, [N], bool.
-    """
-
-    scores: dict[str, NDArray[np.float32]]
-    same_N: NDArray[np.bool_]
 
 
 def draw_identity_pairs(
@@ -77,7 +64,7 @@ def identity_scores(
         label: what the pairs are, likewise.
 
     Returns:
-        name -> scores, [N].
+        name -> scores, [N], float32; :data:`CHOSEN`, and others where the matcher has several.
 
     Raises:
         ImageError: an image is missing, truncated or no image.

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reid.backbones._base import Backbone
-from reid.data.loader import read_image
+from reid.data.loader import as_rgb, read_image
 from reid.data.transforms import TestTransform
 from reid.errors import ShapeError
 from reid.matchers._base import Matcher
@@ -71,18 +71,25 @@ class Model(nn.Module):
         Args:
             inputs: as :meth:`forward` takes them.
             known: maps of these images, where another model of the same backbone has them already.
+
+        Returns:
+            states; and maps as the backbone gave them, not standardised: see :meth:`matcher_maps`.
         """
         if isinstance(inputs, Tensor):
             image_BCHW, maps = self._pixels(inputs), self.feature_maps(inputs) if known is None else known
         else:
             maps = {stride: map_BCHW.to(self.device).float() for stride, map_BCHW in inputs.items()}
             image_BCHW = torch.empty(len(next(iter(maps.values()))), 3, 0, 0, device=self.device)
-        return self.matcher.encode(image_BCHW, maps if self.norms is None else self.norms(maps)), maps
+        return self.matcher.encode(image_BCHW, self.matcher_maps(maps)), maps
 
     def feature_maps(self, image_BCHW: Tensor) -> FeatureMaps:
         """The backbone's maps of images as :meth:`forward` takes them; none where there is no backbone."""
         maps: FeatureMaps = {} if self.backbone is None else self.backbone(self._pixels(image_BCHW))
         return maps
+
+    def matcher_maps(self, maps: FeatureMaps) -> FeatureMaps:
+        """What the matcher reads of the backbone's maps: standardised ones where the model has norms."""
+        return maps if self.norms is None else self.norms(maps)
 
     def _pixels(self, image_BCHW: Tensor) -> Tensor:
         if image_BCHW.shape[1:] != (3, *self.image_size):
@@ -106,7 +113,7 @@ class Model(nn.Module):
             the state of each image, in order.
 
         Raises:
-            ImageError: a file is missing, truncated or no image.
+            ImageError: a file is missing, truncated or no image, or an image's values have no known range.
         """
         self.eval()
         if isinstance(images, Tensor):
@@ -133,4 +140,4 @@ class Model(nn.Module):
 
 
 def _open(image: Path | str | Image.Image) -> Image.Image:
-    return image.convert("RGB") if isinstance(image, Image.Image) else read_image(Path(image))
+    return as_rgb(image, "image") if isinstance(image, Image.Image) else read_image(Path(image))

@@ -16,7 +16,7 @@ from reid.errors import ConfigError
 
 Groups = dict[str, list[nn.Parameter]]
 
-_CLIPPED_TOGETHER = (("backbone", "encoder"), ("decoder",))  # the released 'model' and 'criterion'
+_CLIPPED_TOGETHER = (("backbone", "encoder"), ("decoder", "head"))  # the released 'model' and 'criterion'
 
 
 class OptimizerConfig(Config):
@@ -31,15 +31,24 @@ class OptimizerConfig(Config):
 
 
 def parameter_groups(model: Model, loss: nn.Module, frozen: Collection[str] = ()) -> Groups:
-    """Parameters to train by role: ``backbone``, ``encoder``, ``decoder`` (the loss's own count as decoder's).
+    """Parameters to train by role: ``backbone`` and the matcher's; the loss's own count as ``decoder``'s.
 
     Parameters of the roles in ``frozen`` are told to need no gradient, all others to need one.
+
+    Raises:
+        ConfigError: a role is to be frozen that the matcher does not have.
     """
     groups: Groups = {"backbone": [], "encoder": [], "decoder": list(loss.parameters())}
     if model.backbone is not None:
         groups["backbone"] = list(model.backbone.parameters())
     for group in model.matcher.parameter_groups():
-        groups[group.role] = [*group.parameters, *groups[group.role]]
+        groups[group.role] = [*group.parameters, *groups.get(group.role, ())]
+    unknown = sorted(set(frozen) - groups.keys())
+    if unknown:
+        raise ConfigError(
+            f"stage.frozen: wanted some of {', '.join(groups)}, which {type(model.matcher).__name__} has, found "
+            f"{', '.join(unknown)}. Leave it out."
+        )
     for role, parameters in groups.items():
         for parameter in parameters:
             parameter.requires_grad_(role not in frozen)

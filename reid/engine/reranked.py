@@ -17,7 +17,7 @@ from reid.engine.model import Model
 from reid.evaluation.scoring import GalleryScores, Scoring, allocate_scores, score_gallery
 from reid.evaluation.states import collect_states
 from reid.progress import Progress
-from reid.reranking._base import Found, Reranker, Scale, anonymous
+from reid.reranking._base import Found, Reranker, Scale, anonymous, refuse_unfit
 from reid.types import ImageRecord, ImageState
 
 
@@ -62,8 +62,13 @@ def retrieve_and_rerank(
         progress: where the time left is shown.
 
     Raises:
+        ConfigError: a re-ranker does not fit; see :func:`refuse_unfit`, which is asked before an image is read.
+        DatasetError: the same.
         ReidError: see :func:`score_gallery`, :func:`collect_states` and the re-rankers.
     """
+    cosine = model.matcher.info.cosine
+    nameless = anonymous(query), anonymous(gallery)
+    refuse_unfit(rerankers, *nameless, cosine=cosine)
     started = time.perf_counter()
     room = scoring.query_memory // 2
     query_state, gallery_state = (
@@ -74,14 +79,15 @@ def retrieve_and_rerank(
     blocks = gallery_state.split(scoring.gallery_block)
     scores = score_gallery(model.score, query_state, blocks, len(gallery), how=scoring, out=out, progress=progress)
     started = time.perf_counter()
-    query_QD, gallery_GD = (_unit_embeddings(model, state) for state in (query_state, gallery_state))
-    scale: Scale = "cosine" if model.matcher.info.cosine else "logit"
-    found = Found(scores.score_QG, scale, anonymous(query), anonymous(gallery), query_QD, gallery_GD)
+    query_QD, gallery_GD = (_unit_embeddings(state) if cosine else None for state in (query_state, gallery_state))
+    scale: Scale = "cosine" if cosine else "logit"
+    found = Found(scores.score_QG, scale, *nameless, query_QD, gallery_GD)
     for number, reranker in enumerate(rerankers):
         place = out.with_name(f"{out.stem}_{number + 1}.npy")
         found = reranker(found, allocate_scores(found.score_QG.shape, place, scoring.score_memory), progress)
     return Reranking(scores, found.score_QG, encode_s, time.perf_counter() - started)
 
 
-def _unit_embeddings(model: Model, state: ImageState) -> Tensor | None:
-    return functional.normalize(state["embedding"]) if model.matcher.info.kind == "embedding" else None
+def _unit_embeddings(state: ImageState) -> Tensor:
+    """A matcher may normalise them only when it compares."""
+    return functional.normalize(state["embedding"])

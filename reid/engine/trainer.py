@@ -54,7 +54,7 @@ class Stage:
         schedule: learning rate over epochs, and when to stop.
         precision: arithmetic of forward and loss.
         backbone_mode: ``eval`` keeps the pretrained batch statistics, the published recipe; ``train`` from scratch.
-        frozen: roles of parameters (backbone, encoder, decoder) that stay as they are.
+        frozen: roles (backbone, encoder, decoder, head) that stay as they are, statistics of batch norms among them.
     """
 
     task: BlockTask | PairsTask | CorrespondenceTask
@@ -159,9 +159,12 @@ class Trainer:
 
     def _set_mode(self) -> None:
         self._stage.task.train()
-        still = self._stage.backbone_mode == "eval" or "backbone" in self._stage.frozen
-        if self._model.backbone is not None and still:
+        if self._model.backbone is not None and self._stage.backbone_mode == "eval":
             self._model.backbone.eval()
+        for module in self._model.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()  # a batch norm's statistics would move
 
     def _train_step(self, batch: TrainBatch) -> tuple[float | None, float]:
         stage = self._stage

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reid.errors import ShapeError
 from reid.nn.grid import cell_centres
-from reid.types import CorrespondenceKind, Correspondences
+from reid.types import Correspondences
 
 
 def grid_points(image_size: tuple[int, int], stride: int = 1) -> Tensor:
@@ -41,25 +41,22 @@ def identity_matches(query_K2: Tensor, gallery_L2: Tensor) -> Correspondences:
     Returns:
         at most min(K, L) correspondences; confidence is the negative distance in pixels.
     """
-    return _nearest(-torch.cdist(query_K2, gallery_L2), query_K2, gallery_L2, mutual=True)
+    return _nearest(-torch.cdist(query_K2, gallery_L2), query_K2, gallery_L2)
 
 
-def nearest_neighbours(
-    query_KD: Tensor, gallery_LD: Tensor, query_K2: Tensor, gallery_L2: Tensor, *, mutual: bool
-) -> Correspondences:
-    """For each query keypoint the gallery keypoint with the largest cosine of the descriptors, which is the confidence.
+def nearest_neighbours(query_KD: Tensor, gallery_LD: Tensor, query_K2: Tensor, gallery_L2: Tensor) -> Correspondences:
+    """Keypoints whose descriptors are each other's nearest by their cosine, which is the confidence.
 
     Args:
         query_KD: descriptors of the query's keypoints, [K, D], any float type; normalised here.
         gallery_LD: of the gallery image's, [L, D].
         query_K2: (x, y) in pixels of the query's keypoints, [K, 2].
         gallery_L2: of the gallery image's, [L, 2].
-        mutual: keep only pairs that are each other's nearest, of kind ``assignment``; else ``maximum``.
 
     Raises:
         ShapeError: descriptors and positions differ in number, or descriptors in width.
 
-    Source: NN and NN + mutual in Sarlin et al., SuperGlue, CVPR 2020, Table 1, without their ratio tests.
+    Source: NN + mutual in Sarlin et al., SuperGlue, CVPR 2020, Table 1, without its ratio test.
     """
     shapes = [tuple(tensor.shape) for tensor in (query_KD, gallery_LD, query_K2, gallery_L2)]
     if shapes[0][0] != shapes[2][0] or shapes[1][0] != shapes[3][0] or shapes[0][1:] != shapes[1][1:]:
@@ -69,18 +66,17 @@ def nearest_neighbours(
     query_KD, gallery_LD = (
         torch.nn.functional.normalize(features.float(), dim=1) for features in (query_KD, gallery_LD)
     )
-    return _nearest(query_KD @ gallery_LD.T, query_K2, gallery_L2, mutual=mutual)
+    return _nearest(query_KD @ gallery_LD.T, query_K2, gallery_L2)
 
 
-def _nearest(similarity_KL: Tensor, query_K2: Tensor, gallery_L2: Tensor, *, mutual: bool) -> Correspondences:
-    """By the largest similarity, the first of equals."""
-    kind: CorrespondenceKind = "assignment" if mutual else "maximum"
+def _nearest(similarity_KL: Tensor, query_K2: Tensor, gallery_L2: Tensor) -> Correspondences:
+    """Each other's most similar, the first of equals."""
     if not similarity_KL.numel():
         nowhere_02 = query_K2.new_empty((0, 2), dtype=torch.float32)
-        return Correspondences(nowhere_02, nowhere_02, nowhere_02[:, 0], kind)
+        return Correspondences(nowhere_02, nowhere_02, nowhere_02[:, 0], "assignment")
     confidence_K, best_K = similarity_KL.max(1)
     query_idx_K = torch.arange(len(query_K2), device=best_K.device)
-    kept_N = query_idx_K if not mutual else query_idx_K[similarity_KL.argmax(0)[best_K] == query_idx_K]
+    kept_N = query_idx_K[similarity_KL.argmax(0)[best_K] == query_idx_K]
     return Correspondences(
-        query_K2[kept_N].float(), gallery_L2[best_K[kept_N]].float(), confidence_K[kept_N].float(), kind
+        query_K2[kept_N].float(), gallery_L2[best_K[kept_N]].float(), confidence_K[kept_N].float(), "assignment"
     )

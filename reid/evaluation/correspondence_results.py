@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from reid.config import Config
 from reid.evaluation._stored import read_stored
 from reid.evaluation.keypoint_matches import MatchMetrics
 from reid.evaluation.metrics import Interval
-from reid.evaluation.pair_scores import margin
+from reid.evaluation.pair_scores import auc_margin, margin
 from reid.evaluation.reranked import Fraction
 from reid.evaluation.warp_metrics import WarpMetrics
 from reid.files import write_json
@@ -29,8 +30,10 @@ class Gain(Config):
     high: float
 
     @staticmethod
-    def of(interval: Interval) -> Gain:
-        """From a bootstrap."""
+    def of(interval: Interval | None) -> Gain | None:
+        """From a bootstrap; None where there was nothing to draw from."""
+        if interval is None:
+            return None
         return Gain(value=interval.difference, low=interval.low, high=interval.high)
 
 
@@ -38,7 +41,7 @@ class MethodResult(Config):
     """One method on one set of pairs; means over pairs, None where there was nothing to measure."""
 
     target: str  # label of the set whose images or people are shown
-    pairs: str  # mild, mid or hard: views made of one image; same person: two renderings, other camera and pose
+    pairs: str  # mild, mid or hard: views made of one image; same person, different persons: two renderings
     method: str
     num_pairs: PositiveInt
     mean_px: NonNegativeFloat | None  # end-point error where something was found
@@ -51,8 +54,9 @@ class MethodResult(Config):
     precision: Fraction | None = None  # of matches between keypoints; None: the method has none
     recall: Fraction | None = None
     ap: Fraction | None = None  # of all keypoints that are each other's best, whatever the matcher's threshold
-    pck_4px_gain: Gain | None = None  # of the matcher over this method; None: it is the matcher
+    pck_4px_gain: Gain | None = None  # of the matcher over this method; None: it is the matcher, or none has both
     ap_gain: Gain | None = None
+    marginal_error: NonNegativeFloat | None = None  # of the matcher's transport, the median pair's; None: it has none
 
 
 class IdentityResult(Config):
@@ -88,11 +92,19 @@ class CorrespondenceResult(Config):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """One method's metrics; ``match`` is None where it has no keypoints."""
+    """One method's metrics.
+
+    Attributes:
+        name: of the method.
+        warp: how far it is off.
+        match: of its matches between keypoints; None where it has none.
+        marginal_error: how far its transport is from converged, of the median pair; None where it has none.
+    """
 
     name: str
     warp: WarpMetrics
     match: MatchMetrics | None
+    marginal_error: float | None = None
 
 
 def method_results(target: str, pairs: str, own: Measured, others: list[Measured]) -> list[MethodResult]:
@@ -106,6 +118,17 @@ def method_results(target: str, pairs: str, own: Measured, others: list[Measured
             ap_gain = Gain.of(margin(own.match.ap_N, other.match.ap_N, rng))
         rows.append(_result(target, pairs, other).model_copy(update={"pck_4px_gain": gain, "ap_gain": ap_gain}))
     return rows
+
+
+def identity_result(target: str, score: str, score_N: NDArray[np.float32], same_N: NDArray[np.bool_]) -> IdentityResult:
+    """How well a score tells N pairs of one person from those of two; see :func:`auc_margin`."""
+    chance_N = np.zeros_like(score_N)  # equal scores: an AUC of a half
+    over = auc_margin(score_N, chance_N, same_N, np.random.default_rng(0), samples=500)
+    num_same = int(same_N.sum())
+    auc, low, high = (0.5 + value for value in (over.difference, over.low, over.high))
+    return IdentityResult(
+        target=target, score=score, num_same=num_same, num_different=len(same_N) - num_same, auc=auc, low=low, high=high
+    )
 
 
 def write_correspondences(path: Path, result: CorrespondenceResult) -> None:
@@ -137,4 +160,5 @@ def _result(target: str, pairs: str, measured: Measured) -> MethodResult:
         precision=None if match is None else match.precision,
         recall=None if match is None else match.recall,
         ap=None if match is None else match.mean_ap,
+        marginal_error=measured.marginal_error,
     )

@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from reid.errors import ShapeError
+from reid.nn.truth import truth_at as truth_of_pairs
 from reid.types import Correspondences, Warp
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-TEAR_PX = 4.0
-"""Neighbouring pixels that lie further apart in the other image are on different things, with no truth between them."""
 _ROUNDING_PX = 1e-3
-_CORNERS_42 = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +42,7 @@ class Spots:
 
 
 def truth_at(truth: Warp, pair: int, at_M2: Floats) -> Spots:
-    """Read the truth about one pair at any positions: bilinear between the centres of pixels.
-
-    The truth between pixels is known where it is known at all of them, they agree about being visible, and they lie
-    within :data:`TEAR_PX` of each other; at the centre of a pixel it is that pixel's alone.
+    """Read the truth about one pair at any positions, by :func:`reid.nn.truth.truth_at`.
 
     Args:
         truth: of N pairs.
@@ -62,28 +58,8 @@ def truth_at(truth: Warp, pair: int, at_M2: Floats) -> Spots:
             f"correspondences: wanted positions within the {width} x {height} pixels of the truth, found "
             f"{at_M2.min(0).round(1).tolist()} to {at_M2.max(0).round(1).tolist()}. Were they found at another size?"
         )
-    position_HW2, visible_HW, known_HW = (
-        field_NHW[pair].cpu().numpy() for field_NHW in (truth.position_NHW2, truth.visible_NHW, truth.known_NHW)
-    )
-    low_M2 = np.floor(at_M2 - 0.5)
-    share_M2 = at_M2 - 0.5 - low_M2
-    place_M2, total_M = np.zeros_like(at_M2), np.zeros(len(at_M2))
-    least_M2, most_M2 = np.full_like(at_M2, np.inf), np.full_like(at_M2, -np.inf)
-    visible_M, hidden_M, known_M = (np.ones(len(at_M2), dtype=bool) for _ in range(3))
-    for corner_2 in _CORNERS_42:
-        weight_M = np.where(corner_2, share_M2, 1 - share_M2).prod(1)
-        idx_K = np.flatnonzero(weight_M > _ROUNDING_PX)
-        x_K, y_K = (low_M2[idx_K] + corner_2).clip(0, (width - 1, height - 1)).astype(np.int64).T
-        corner_K2, seen_K = position_HW2[y_K, x_K], visible_HW[y_K, x_K]
-        place_M2[idx_K] += weight_M[idx_K, None] * corner_K2
-        total_M[idx_K] += weight_M[idx_K]
-        least_M2[idx_K] = np.minimum(least_M2[idx_K], corner_K2)
-        most_M2[idx_K] = np.maximum(most_M2[idx_K], corner_K2)
-        visible_M[idx_K] &= seen_K
-        hidden_M[idx_K] &= ~seen_K
-        known_M[idx_K] &= known_HW[y_K, x_K]
-    torn_M = visible_M & ((most_M2 - least_M2).max(1) > TEAR_PX)
-    return Spots(place_M2 / total_M[:, None], visible_M, known_M & (visible_M | hidden_M) & ~torn_M)
+    spots = truth_of_pairs(truth[pair : pair + 1].to("cpu"), torch.from_numpy(at_M2)[None])
+    return Spots(spots.position_NK2[0].numpy(), spots.visible_NK[0].numpy(), spots.known_NK[0].numpy())
 
 
 def found_at(found: Correspondences, at_M2: Floats, *, reach_px: float = np.inf) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class MatchMetrics:
     Attributes:
         precision_N: share of correct ones among the found matches whose query keypoint is not ignored, [N].
         recall_N: share of the true matches that were found, [N].
-        ap_N: average precision: found matches in the order of their confidence, [N].
+        ap_N: average precision: found or ranked matches in the order of their confidence, [N].
         num_true_N: true matches, [N].
         num_found_N: found matches that count, [N].
     """
@@ -121,10 +122,9 @@ def match_metrics(
     found: Iterable[Correspondences],
     query: Keypoints,
     gallery: Keypoints,
-    truth: Warps,
+    labels: Sequence[KeypointLabels],
     *,
-    positive_px: float,
-    negative_px: float,
+    ranked: Iterable[Correspondences] | None = None,
 ) -> MatchMetrics:
     """Compare found matches of N pairs with the true ones.
 
@@ -135,9 +135,9 @@ def match_metrics(
         found: of kind ``maximum`` or ``assignment``, between the given keypoints, one a pair, taken one by one.
         query: all keypoints of each query image, matched or not.
         gallery: of each gallery image.
-        truth: of the N pairs.
-        positive_px: see :func:`keypoint_labels`.
-        negative_px: likewise.
+        labels: of the keypoints of each pair.
+        ranked: what the average precision is of instead, one a pair: matches of any confidence, where ``found`` was
+            cut at a threshold, which would cap it at the recall.
 
     Raises:
         ShapeError: the numbers of pairs differ, a position is no keypoint, or a query keypoint has two partners.
@@ -146,22 +146,23 @@ def match_metrics(
     keypoints as in glue-factory. Theirs is a mean over pairs as well. Average precision as in
     :func:`match_average_precision`.
     """
-    if not len(query) == len(gallery) == len(truth):
+    if not len(query) == len(gallery) == len(labels):
         raise ShapeError(
-            f"match_metrics: wanted keypoints of the {len(truth)} pairs whose truth is given, found those of "
+            f"match_metrics: wanted keypoints of the {len(labels)} pairs whose labels are given, found those of "
             f"{len(query)} query and {len(gallery)} gallery images."
         )
     rows = []
-    for pair, one in zip_longest(range(len(truth)), found):
-        if pair is None or one is None:
+    each: Iterable[tuple[Correspondences | None, ...]] = zip(found) if ranked is None else zip_longest(found, ranked)
+    for pair, all_of_pair in zip_longest(range(len(labels)), each):
+        matches = [one for one in all_of_pair or () if one is not None]
+        if pair is None or all_of_pair is None or len(matches) < len(all_of_pair):
             raise ShapeError(
-                f"match_metrics: wanted matches of the {len(truth)} pairs whose truth is given, found "
+                f"match_metrics: wanted matches of the {len(labels)} pairs whose labels are given, found "
                 f"{'more' if pair is None else pair}."
             )
-        labels = keypoint_labels(
-            query[pair], gallery[pair], truth, pair, positive_px=positive_px, negative_px=negative_px
-        )
-        rows.append(_judge(one, as_array(query[pair]), as_array(gallery[pair]), labels))
+        points = as_array(query[pair]), as_array(gallery[pair])
+        judged = [_judge(one, *points, labels[pair].query_K) for one in matches]
+        rows.append(_row(judged[0], judged[-1], int((labels[pair].query_K >= 0).sum())))
     columns = [np.array(column) for column in zip(*rows, strict=True)] if rows else [np.empty(0)] * 5
     return MatchMetrics(*columns)
 
@@ -184,22 +185,28 @@ def match_average_precision(confidence_N: Floats, correct_N: NDArray[np.bool_], 
     return float((hits_N[last_T] / (last_T + 1) * gain_T).sum() / num_true)
 
 
-def _judge(
-    found: Correspondences, query_K2: Floats, gallery_L2: Floats, labels: KeypointLabels
-) -> tuple[float, float, float, int, int]:
-    """A row of :class:`MatchMetrics`."""
+class _Judged(NamedTuple):
+    confidence_N: Floats  # of the matches that count
+    correct_N: NDArray[np.bool_]
+
+
+def _judge(found: Correspondences, query_K2: Floats, gallery_L2: Floats, label_K: Ints) -> _Judged:
+    """Which matches of one pair count, and which of them are true."""
     query_idx_N = _indices(as_array(found.query_N2), query_K2)
     gallery_idx_N = _indices(as_array(found.gallery_N2), gallery_L2)
     if len(set(query_idx_N.tolist())) < len(query_idx_N):
         raise ShapeError("match_metrics: wanted at most one partner a query keypoint, found two of the same.")
-    wanted_N = labels.query_K[query_idx_N]
+    wanted_N = label_K[query_idx_N]
     counts_N = wanted_N != IGNORED
-    correct_N = (wanted_N == gallery_idx_N)[counts_N]
-    confidence_N = as_array(found.confidence_N)[counts_N]
-    num_true, num_found = int((labels.query_K >= 0).sum()), int(counts_N.sum())
-    precision = correct_N.sum() / num_found if num_found else np.nan
-    recall = correct_N.sum() / num_true if num_true else np.nan
-    ap = match_average_precision(confidence_N, correct_N, num_true) if num_true else np.nan
+    return _Judged(as_array(found.confidence_N)[counts_N], (wanted_N == gallery_idx_N)[counts_N])
+
+
+def _row(found: _Judged, ranked: _Judged, num_true: int) -> tuple[float, float, float, int, int]:
+    """A row of :class:`MatchMetrics`."""
+    num_found, num_right = len(found.correct_N), int(found.correct_N.sum())
+    precision = num_right / num_found if num_found else np.nan
+    recall = num_right / num_true if num_true else np.nan
+    ap = match_average_precision(*ranked, num_true) if num_true else np.nan
     return precision, recall, ap, num_true, num_found
 
 

@@ -48,7 +48,7 @@ def mean_of_known(value_N: NDArray[np.float64]) -> float | None:
 
 def margin(
     a_N: NDArray[np.float64], b_N: NDArray[np.float64], generator: np.random.Generator, *, level: float = 0.95
-) -> Interval:
+) -> Interval | None:
     """How far mean(a) - mean(b) may move if other pairs of the same kind had been asked.
 
     Args:
@@ -57,8 +57,11 @@ def margin(
         generator: draws the pairs.
         level: share of the draws inside the interval, 0..1.
 
+    Returns:
+        the interval; None where no pair has both values.
+
     Raises:
-        ShapeError: the numbers of pairs differ, or no pair has both values.
+        ShapeError: the numbers of pairs differ.
 
     Source: :func:`~reid.evaluation.metrics.paired_bootstrap`, with pairs for queries: pairs are drawn as if they were
     independent, and several show the same person.
@@ -67,7 +70,7 @@ def margin(
         raise ShapeError(f"margin: wanted values of the same pairs, found {len(a_N)} and {len(b_N)}.")
     both_N = ~(np.isnan(a_N) | np.isnan(b_N))
     if not both_N.any():
-        raise ShapeError("margin: wanted at least one pair with a value of both methods, found none.")
+        return None
     return paired_bootstrap(a_N[both_N], b_N[both_N], generator, level=level)
 
 

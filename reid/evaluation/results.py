@@ -46,6 +46,8 @@ class Stamp(Config):
     matcher: str  # its name, with its settings in brackets behind it
     rerankers: tuple[str, ...] = ()  # what changed its scores afterwards, in order
     first_stage: str | None = None  # what proposed the images that the matcher put in order; None: it saw all
+    first_recipe: str | None = None  # digest of the first stage's training, as recipe
+    first_seed: NonNegativeInt | None = None
     parameters: NonNegativeInt  # of backbone and matcher
     commit: str | None = None  # of the code; None: not a git checkout
 

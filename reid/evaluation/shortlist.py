@@ -42,8 +42,12 @@ class Shortlist:
 
 
 def gallery_digest(gallery: Sequence[ImageRecord]) -> str:
-    """Of the images' file names, in order."""
-    names = "\n".join(record.path.name for record in gallery)
+    """Of the images' files, in order, each by its name and the two folders that hold it.
+
+    Where the data lies makes no difference, but the name alone would not do: trees such as ``gallery/PID/1.jpg`` have
+    the same names for all people.
+    """
+    names = "\n".join("/".join(record.path.parts[-3:]) for record in gallery)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
@@ -69,6 +73,7 @@ def rescore(
     query: ImageState,
     gallery: ImageState,
     shortlist: Shortlist,
+    images: Sequence[ImageRecord],
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Scores of the shortlisted pairs by a second stage, [Q, K], float32.
@@ -78,14 +83,18 @@ def rescore(
         query: the queries' states.
         gallery: the whole gallery's states; only shortlisted ones are read.
         shortlist: of the same queries and gallery.
+        images: the gallery's, in the order of its states.
         progress: where pairs/s and the time left are shown.
 
     Raises:
-        ShapeError: the shortlist is one of other queries, or a score is not finite.
+        ShapeError: the shortlist is one of other queries or of another gallery, or a score is not finite.
     """
+    shortlist.refuse_other(images)
     num_query, k = shortlist.gallery_idx_QK.shape
     if len(query) != num_query:
         raise ShapeError(f"rescore: wanted states of the shortlist's {num_query} queries, found {len(query)}.")
+    if len(gallery) != len(images):
+        raise ShapeError(f"rescore: wanted states of the {len(images):,} gallery images, found {len(gallery):,}.")
     found_QK = np.empty((num_query, k), dtype=np.float32)
     with (progress or Silent()).bar("re-rank", num_query * k, "pair") as bar, torch.no_grad():
         for row, idx_K in enumerate(shortlist.gallery_idx_QK):

@@ -13,7 +13,7 @@ from torch import Tensor
 from reid.errors import ShapeError
 from reid.evaluation.correspondences import Bools, Floats, as_array, found_at, truth_at
 from reid.evaluation.pair_scores import mean_of_known, roc_auc
-from reid.types import Correspondences, Warp, Warps
+from reid.types import Correspondences, Warp
 
 THRESHOLDS_PX = (2.0, 4.0, 8.0)
 
@@ -28,8 +28,8 @@ class WarpMetrics:
         pck_NT: percentage of correct keypoints, as a fraction: positions found within each threshold, [N, T].
         coverage_N: share of positions for which there is a prediction; others count as wrong in ``pck_NT``, and are
             left out of the end-point errors, [N].
-        auc_N: ROC-AUC of the confidence against being visible, [N].
-        pooled_auc: the same over the positions of all pairs together; None where all are visible, or none is.
+        pooled_auc: ROC-AUC of the confidence against being visible, over the positions of all pairs together; None
+            where all are visible, or none is.
         thresholds_px: the T thresholds.
     """
 
@@ -37,7 +37,6 @@ class WarpMetrics:
     median_px_N: Floats
     pck_NT: Floats
     coverage_N: Floats
-    auc_N: Floats
     pooled_auc: float | None
     thresholds_px: tuple[float, ...]
 
@@ -61,16 +60,10 @@ class WarpMetrics:
         """Mean over pairs."""
         return mean_of_known(self.coverage_N)
 
-    @property
-    def auc(self) -> float | None:
-        """Mean over pairs that have both visible and hidden positions."""
-        return mean_of_known(self.auc_N)
-
 
 def warp_metrics(
-    to_gallery: Iterable[Correspondences],
-    truth: Warps,
-    to_query: Iterable[Correspondences] | None = None,
+    found: Iterable[Correspondences],
+    truth: Warp,
     *,
     at_M2: Tensor | None = None,
     reach_px: float = np.inf,
@@ -79,11 +72,9 @@ def warp_metrics(
     """Compare where N pairs were found to correspond with the truth, over positions where it is known.
 
     Args:
-        to_gallery: from query to gallery, one a pair; taken one by one, so that a generator need not hold all.
-        truth: of the N pairs.
-        to_query: from gallery to query, as ``correspond(gallery, query)`` gives it: positions of both ways are then
-            pooled within a pair.
-        at_M2: positions of either image to ask for, (x, y) in pixels, [M, 2], by :func:`found_at`, so that methods
+        found: from query to gallery, one a pair; taken one by one, so that a generator need not hold all.
+        truth: of the N pairs, likewise from query to gallery.
+        at_M2: positions of the query image to ask for, (x, y) in pixels, [M, 2], by :func:`found_at`, so that methods
             that speak about different positions can be compared; None: the positions each method speaks about.
         reach_px: of :func:`found_at`.
         thresholds_px: of the PCK; a position at just that distance is correct.
@@ -96,17 +87,14 @@ def warp_metrics(
     bootstrap can draw. ROC-AUC gives half a point where confidences are equal.
     """
     asked_M2 = None if at_M2 is None else as_array(at_M2)
-    ways = [(to_gallery, truth.to_gallery)] + ([] if to_query is None else [(to_query, truth.to_query)])
     pairs = []
-    for pair, *both in zip_longest(range(len(truth)), *(found for found, _ in ways)):
-        known = [found for found in both if isinstance(found, Correspondences)]
-        if not isinstance(pair, int) or len(known) < len(ways):
+    for pair, one in zip_longest(range(len(truth)), found):
+        if pair is None or one is None:
             raise ShapeError(
-                f"warp_metrics: wanted correspondences of the {len(truth)} pairs whose truth is given, both ways if "
-                f"any, found {'more' if pair is None else pair}."
+                f"warp_metrics: wanted correspondences of the {len(truth)} pairs whose truth is given, found "
+                f"{'more' if pair is None else pair}."
             )
-        parts = [_compare(found, way, pair, asked_M2, reach_px) for found, (_, way) in zip(known, ways, strict=True)]
-        pairs.append(_Compared(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
+        pairs.append(_compare(one, truth, pair, asked_M2, reach_px))
     return _summarised(pairs, tuple(thresholds_px))
 
 
@@ -138,12 +126,6 @@ def _summarised(pairs: Sequence[_Compared], thresholds_px: tuple[float, ...]) ->
         median_px_N=np.array([np.median(error_M) if len(error_M) else np.nan for error_M in predicted]),
         pck_NT=np.array(within).reshape(len(pairs), len(thresholds_px)),
         coverage_N=np.where(num_N, [len(error_M) for error_M in predicted] / np.maximum(num_N, 1), np.nan),
-        auc_N=np.array([_auc(pair) for pair in pairs]),
         pooled_auc=None if pooled is None else roc_auc(pooled.confidence_M, pooled.visible_M),
         thresholds_px=thresholds_px,
     )
-
-
-def _auc(pair: _Compared) -> float:
-    found = roc_auc(pair.confidence_M, pair.visible_M)
-    return np.nan if found is None else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import torch
@@ -13,6 +13,7 @@ from reid.errors import ConfigError, ShapeError
 from reid.losses._base import CorrespondenceLoss, LossConfig, LossSpec, LossValue
 from reid.matchers._assignment import AssignmentOutputs
 from reid.matchers._base import PairOutputs
+from reid.nn.truth import Spots, truth_at
 from reid.types import Warp, Warps
 
 
@@ -40,6 +41,16 @@ class Config(LossConfig):
                 f"{self.positive_cells} and {self.negative_cells} cells, {self.positive_px} and {self.negative_px} px."
             )
         return self
+
+    def limits_px(self, cell_px: float | None) -> tuple[float, float]:
+        """The positive and the negative threshold in pixels.
+
+        Args:
+            cell_px: side of the cells whose centres the keypoints are, pixels; None: they are no grid.
+        """
+        if cell_px is None:
+            return self.positive_px, self.negative_px
+        return self.positive_cells * cell_px, self.negative_cells * cell_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,59 +152,28 @@ def assignment_labels(outputs: AssignmentOutputs, warps: Warps, config: Config) 
         raise ShapeError(
             f"loss assignment: wanted a warp for each of {len(outputs.log_assignment_NKK)} pairs, found {len(warps)}."
         )
-    cell_px = outputs.cell_px
-    positive_px = config.positive_px if cell_px is None else config.positive_cells * cell_px
-    negative_px = config.negative_px if cell_px is None else config.negative_cells * cell_px
-    query = _seen(outputs.query_point_NK2, outputs.query_mask_NK, warps.to_gallery)
-    gallery = _seen(outputs.gallery_point_NK2, outputs.gallery_mask_NK, warps.to_query)
-    in_gallery_NKL = _distances(query.place_NK2, outputs.gallery_point_NK2, outputs.gallery_mask_NK)
-    in_query_NLK = _distances(gallery.place_NK2, outputs.query_point_NK2, outputs.query_mask_NK)
+    positive_px, negative_px = config.limits_px(outputs.cell_px)
+    query = _spots(outputs.query_point_NK2, outputs.query_mask_NK, warps.to_gallery)
+    gallery = _spots(outputs.gallery_point_NK2, outputs.gallery_mask_NK, warps.to_query)
+    in_gallery_NKL = _distances(query.position_NK2, outputs.gallery_point_NK2, outputs.gallery_mask_NK)
+    in_query_NLK = _distances(gallery.position_NK2, outputs.query_point_NK2, outputs.query_mask_NK)
     far_NKL = torch.maximum(in_gallery_NKL, in_query_NLK.transpose(1, 2))
-    far_NKL = far_NKL.masked_fill(~(query.visible_NK[:, :, None] & gallery.visible_NK[:, None]), torch.inf)
+    far_NKL = far_NKL.masked_fill(~(query.seen_NK[:, :, None] & gallery.seen_NK[:, None]), torch.inf)
     nearest = far_NKL.min(2)
     back_NK = far_NKL.argmin(1).gather(1, nearest.indices)
     mutual_NK = back_NK == torch.arange(back_NK.shape[1], device=back_NK.device)
     match_NK = mutual_NK & (nearest.values < positive_px)
     return AssignmentLabels(
         nearest.indices.masked_fill(~match_NK, -1),
-        query.hidden_NK | (query.visible_NK & (in_gallery_NKL.amin(2) > negative_px)),
-        gallery.hidden_NK | (gallery.visible_NK & (in_query_NLK.amin(2) > negative_px)),
+        query.hidden_NK | (query.seen_NK & (in_gallery_NKL.amin(2) > negative_px)),
+        gallery.hidden_NK | (gallery.seen_NK & (in_query_NLK.amin(2) > negative_px)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """Where the other image shows keypoints, and whether; neither visible nor hidden: not known."""
-
-    place_NK2: Tensor
-    visible_NK: Tensor
-    hidden_NK: Tensor
-
-
-def _seen(point_NK2: Tensor, mask_NK: Tensor | None, warp: Warp) -> _Seen:
-    """Read a warp at points, bilinearly: a grid's points lie on corners of pixels, whose nearest pixel is half off.
-
-    The four pixels around must agree: at the edge of what the other image shows, nothing is known.
-    """
-    num, height, width = warp.visible_NHW.shape
-    limit_2 = point_NK2.new_tensor((width - 1, height - 1))
-    first_NK2 = (point_NK2.nan_to_num() - 0.5).clamp(min=0).minimum(limit_2)  # the loss leaves out what is NaN
-    low_NK2 = first_NK2.floor()
-    high_NK2 = (low_NK2 + 1).minimum(limit_2)
-    part_NK2 = first_NK2 - low_NK2
-    place_NK2 = torch.zeros_like(point_NK2)
-    visible_NK, hidden_NK = (torch.ones_like(point_NK2[:, :, 0], dtype=torch.bool) for _ in range(2))
-    pair_N1 = torch.arange(num, device=point_NK2.device)[:, None]
-    for x, weight_x in ((low_NK2, 1 - part_NK2), (high_NK2, part_NK2)):
-        for y, weight_y in ((low_NK2, 1 - part_NK2), (high_NK2, part_NK2)):
-            weight_NK = weight_x[:, :, 0] * weight_y[:, :, 1]
-            where = (pair_N1, y[:, :, 1].long(), x[:, :, 0].long())
-            place_NK2 = place_NK2 + weight_NK[:, :, None] * warp.position_NHW2[where]
-            known, seen, unread = warp.known_NHW[where], warp.visible_NHW[where], weight_NK == 0
-            visible_NK = visible_NK & (unread | (known & seen))
-            hidden_NK = hidden_NK & (unread | (known & ~seen))
-    real_NK = torch.ones_like(visible_NK) if mask_NK is None else mask_NK
-    return _Seen(place_NK2, visible_NK & real_NK, hidden_NK & real_NK)
+def _spots(point_NK2: Tensor, mask_NK: Tensor | None, warp: Warp) -> Spots:
+    """The truth at keypoints; nothing is known of padding."""
+    spots = truth_at(warp, point_NK2.nan_to_num())  # the loss leaves out what is not finite
+    return spots if mask_NK is None else replace(spots, known_NK=spots.known_NK & mask_NK)
 
 
 def _distances(place_NK2: Tensor, point_NL2: Tensor, mask_NL: Tensor | None) -> Tensor:

@@ -13,13 +13,12 @@ from reid.errors import ConfigError, ShapeError
 from reid.losses._base import CorrespondenceLoss, LossConfig, LossSpec, LossValue
 from reid.matchers._base import PairOutputs
 from reid.matchers._dense import DenseDirection, DenseOutputs, DenseStep
+from reid.nn.grid import cell_centres
+from reid.nn.truth import truth_at
 from reid.types import Warp, Warps
 
 SOLVED_PX = 4.0
 """A cell of the finest grid that is found this near is solved."""
-
-TORN_PX = 4.0
-"""Neighbouring pixels that land further apart lie on different bodies or body parts; their mean lies on none."""
 
 
 class Config(LossConfig):
@@ -116,11 +115,10 @@ class DenseWarpLoss(CorrespondenceLoss):
 
 
 def at_stride(truth: Warp, stride: int) -> Warp:
-    """The truth about the centres of a grid's cells.
+    """The truth about the centres of a grid's cells, by :func:`reid.nn.truth.truth_at`.
 
-    The centre of a cell of even stride lies between four pixels. Their mean is exact wherever the warp is smooth; one
-    of them alone would be half a pixel off, always to the same side. A cell of which some are visible and some not, or
-    that land far apart, is on an outline, where there is no truth about its centre: it is not known.
+    A cell of which some pixels at the centre are visible and some not, or that land far apart, is on an outline, where
+    there is no truth about it: it is not known.
 
     Args:
         truth: at each pixel, [N, H, W].
@@ -129,18 +127,11 @@ def at_stride(truth: Warp, stride: int) -> Warp:
     Returns:
         at each cell, [N, H / stride, W / stride]; visible only where known.
     """
-    lines = sorted({(stride - 1) // 2, stride // 2})
-    places = [(y, x) for y in lines for x in lines]
-
-    def picked(value: Tensor) -> Tensor:
-        return torch.stack([value[:, y::stride, x::stride] for y, x in places])
-
-    position_PNHW2 = picked(truth.position_NHW2)
-    visible_PNHW, known_PNHW = picked(truth.visible_NHW), picked(truth.known_NHW)
-    visible_NHW = visible_PNHW.all(0)
-    torn_NHW = (position_PNHW2.amax(0) - position_PNHW2.amin(0) > TORN_PX).any(3)
-    known_NHW = known_PNHW.all(0) & (visible_NHW == visible_PNHW.any(0)) & ~(visible_NHW & torn_NHW)
-    return Warp(position_PNHW2.mean(0), visible_NHW & known_NHW, known_NHW)
+    num, height, width = truth.visible_NHW.shape
+    shape = num, height // stride, width // stride
+    centre_HW2 = cell_centres(*shape[1:], stride, truth.position_NHW2)
+    spots = truth_at(truth, centre_HW2.flatten(0, 1).expand(num, -1, 2))
+    return Warp(spots.position_NK2.view(*shape, 2), spots.seen_NK.view(shape), spots.known_NK.view(shape))
 
 
 def _target(step: DenseStep, truth: Warp) -> Warp:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid.matchers._base import PairOutputs
-from reid.nn.transport import NOTHING
+from reid.nn.transport import NOTHING, marginal_error
 from reid.types import Correspondences
 
 NO_MATCH = -100.0
@@ -46,7 +46,6 @@ class AssignmentOutputs(PairOutputs):
             column are the dustbins. See :func:`reid.nn.transport.log_assignment`.
         query_point_NK2: (x, y) in pixels of the query image, [N, K, 2].
         gallery_point_NK2: (x, y) in pixels of the gallery image, [N, K, 2].
-        marginal_error_N: how far the assignment is from converged; see :func:`reid.nn.transport.marginal_error`.
         scores: all pair scores.
         query_mask_NK: which query keypoints there are, [N, K], bool; None: all.
         gallery_mask_NK: likewise.
@@ -56,11 +55,15 @@ class AssignmentOutputs(PairOutputs):
     log_assignment_NKK: Tensor
     query_point_NK2: Tensor
     gallery_point_NK2: Tensor
-    marginal_error_N: Tensor
     scores: PairScores
     query_mask_NK: Tensor | None = None
     gallery_mask_NK: Tensor | None = None
     cell_px: int | None = None
+
+    @property
+    def marginal_error_N(self) -> Tensor:  # noqa: N802 - N is its shape
+        """How far each assignment is from converged; see :func:`reid.nn.transport.marginal_error`."""
+        return marginal_error(self.log_assignment_NKK, self.query_mask_NK, self.gallery_mask_NK)
 
     @staticmethod
     def cat(parts: Sequence[AssignmentOutputs]) -> AssignmentOutputs:

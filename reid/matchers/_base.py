@@ -66,11 +66,12 @@ class ParameterGroup:
 
     Attributes:
         role: ``encoder`` (what computes states; clipped together with the backbone) or ``decoder`` (what
-            compares them; clipped apart), the released cut.
+            compares them; clipped apart), the released cut; ``head`` (clipped with the decoder), where a matcher can
+            learn from identities how to weigh what the others find, and leave them as they are.
         parameters: the parameters.
     """
 
-    role: Literal["encoder", "decoder"]
+    role: Literal["encoder", "decoder", "head"]
     parameters: tuple[nn.Parameter, ...]
 
 

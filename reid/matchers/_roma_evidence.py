@@ -6,10 +6,13 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.matchers._dense import DenseDirection, DenseStep, sample
+
+LOGIT_SCALE = 10.0
+"""Of the evidence, which differs by tenths between pairs, so that its weights learn as fast as others do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,30 @@ class Evidence:
         """All that there is, [N, 4 or 5]."""
         there = (self.certainty_N, self.gap_N, self.similarity_N, self.cycle_N, self.entropy_N)
         return torch.stack([value for value in there if value is not None], dim=1)
+
+
+class EvidenceHead(nn.Module):
+    """Logit of "same person" from the evidence, by a linear layer.
+
+    Weights start with the signs that evidence must have, so that an untrained layer does not rank backwards, and the
+    bias so that pairs of one person, which matching is trained on, are not far from an even chance.
+
+    Args:
+        has_entropy: whether there are anchors, and so their entropy.
+    """
+
+    def __init__(self, *, has_entropy: bool) -> None:
+        super().__init__()
+        signs = (1.0, -1.0, 1.0, 1.0, -1.0) if has_entropy else (1.0, -1.0, 1.0, 1.0)
+        self.linear = nn.Linear(len(signs), 1)
+        self.linear.weight.data.copy_(torch.tensor([signs]))
+        nn.init.constant_(self.linear.bias, -1.5)
+
+    def forward(self, found: Evidence) -> Tensor:
+        """Logits, [N]."""
+        with torch.autocast(found.certainty_N.device.type, enabled=False):
+            logit_N: Tensor = LOGIT_SCALE * self.linear(found.stacked()).squeeze(1)
+        return logit_N
 
 
 def evidence(both: DenseDirection, own_NCHW: Tensor, other_NCHW: Tensor, stride: int, cycle_px: float) -> Evidence:

@@ -4,50 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid.errors import ConfigError, ShapeError
+from reid.errors import ShapeError
 from reid.matchers._base import Matcher, MatcherInfo, ParameterGroup
 from reid.matchers._dense import DenseOutputs, upsampled
 from reid.matchers._inputs import map_shape, read_field, read_map
-from reid.matchers._roma_decoder import CoarseConfig, CoarseMatcher
-from reid.matchers._roma_evidence import Evidence, evidence
-from reid.matchers._roma_features import FINE_STRIDES, FineFeatures, projection
-from reid.matchers._roma_refiner import Refiner, RefinerConfig
+from reid.matchers._roma_config import Config, field_shapes, pairs_at_once, refuse_misfits
+from reid.matchers._roma_decoder import CoarseMatcher
+from reid.matchers._roma_evidence import EvidenceHead, evidence
+from reid.matchers._roma_features import FineFeatures, projection
+from reid.matchers._roma_refiner import Refiner
 from reid.nn.dtype import at_least_float32
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
-
-TEMPORARY_BYTES = 256 * 2**20
-"""What the layers may need at a time while pairs are scored."""
-
-LOGIT_SCALE = 10.0
-"""Of the evidence, which differs by tenths between pairs, so that its weights learn as fast as others do."""
-
-Levels = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-
-
-class Config(CoarseConfig):
-    """Defaults are those of a light model, which trains on a CPU."""
-
-    name: Literal["roma"] = "roma"
-    fine_channels: Levels = Field((16, 32, 64, 128), description="of the fine network at strides 1, 2, 4 and 8")
-    fine_convs: Levels = Field((1, 1, 2, 2), description="convolutions of the fine network at strides 1, 2, 4 and 8")
-    refiners: tuple[RefinerConfig, ...] = Field(
-        (RefinerConfig(stride=8, dim=64), RefinerConfig(stride=4, dim=32)),
-        min_length=1,
-        description="one a stride, coarse to fine, the last of them finer than the coarse step",
-    )
-    score: Literal["logit", "certainty_sim"] = Field(
-        "logit",
-        description="'logit': of the evidence, by weights that a stage with identities trains; 'certainty_sim': mean "
-        "certainty times mean similarity, which needs no labels",
-    )
-    cycle_px: PositiveFloat = Field(8.0, description="a cell that comes back this near, there and back, counts as back")
 
 
 class RoMa(Matcher):
@@ -89,7 +61,7 @@ class RoMa(Matcher):
         self.config = config
         self.image_size = features.image_size
         self.map_shape = map_shape(features, config.stride, config.name)
-        _refuse_misfits(config, features.image_size, self.map_shape)
+        refuse_misfits(config, features.image_size, self.map_shape)
         self.info = MatcherInfo(
             "top_k", symmetric=True, strides=(config.stride,), has_correspondences=True, reads_pixels=True
         )
@@ -98,9 +70,9 @@ class RoMa(Matcher):
         self.fine = FineFeatures(config.fine_channels, config.fine_convs, dims)
         self.coarse = CoarseMatcher(config, features.image_size, self.map_shape[1:])
         self.refiners = nn.ModuleList(Refiner(refiner, config.stride) for refiner in config.refiners)
-        self.classifier = _classifier(num_anchors=config.head == "anchors") if config.score == "logit" else None
-        self.field_shapes = _field_shapes(config, features.image_size, self.map_shape)
-        self.pairs_per_chunk = max(1, TEMPORARY_BYTES // _bytes_per_pair(config, features.image_size))
+        self.evidence_head = EvidenceHead(has_entropy=config.head == "anchors") if config.score == "logit" else None
+        self.field_shapes = field_shapes(config, features.image_size, self.map_shape)
+        self.pairs_per_chunk = pairs_at_once(config, features.image_size)
 
     def encode(self, image_BCHW: Tensor, maps: Mapping[int, Tensor]) -> ImageState:
         """See :meth:`Matcher.encode`."""
@@ -156,11 +128,12 @@ class RoMa(Matcher):
         ]
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What computes states: projections, fine network, position embedding; what compares them: all else."""
+        """What computes states: projections, fine network, position embedding; what weighs evidence; all else."""
         encoder = (*self.project.parameters(), *self.fine.parameters(), *self.coarse.gp.parameters())
-        own = {id(parameter) for parameter in encoder}
+        head = () if self.evidence_head is None else tuple(self.evidence_head.parameters())
+        own = {id(parameter) for parameter in (*encoder, *head)}
         decoder = tuple(parameter for parameter in self.parameters() if id(parameter) not in own)
-        return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder)]
+        return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder), ParameterGroup("head", head)]
 
     def _match(self, query: ImageState, gallery: ImageState) -> DenseOutputs:
         """All pairs at once, both directions as one batch: query images in gallery images, then the other way."""
@@ -175,7 +148,10 @@ class RoMa(Matcher):
         weighed = evidence(both, own["appearance"], other["appearance"], self.config.stride, self.config.cycle_px)
         anchor_A2 = None if self.coarse.anchors is None else self.coarse.anchors.centre_A2
         num = len(query)
-        return DenseOutputs(self._logits(weighed), both[:num], both[num:], anchor_A2)
+        logit_N = (
+            weighed.certainty_N * weighed.similarity_N if self.evidence_head is None else self.evidence_head(weighed)
+        )
+        return DenseOutputs(logit_N, both[:num], both[num:], anchor_A2)
 
     def _features(self, fields: Mapping[str, Tensor], stride: int) -> Tensor:
         """What a refiner reads, [N, C, H, W]."""
@@ -184,75 +160,10 @@ class RoMa(Matcher):
         coarse_NCHW: Tensor = fields["coarse"].mT.unflatten(2, self.map_shape[1:])
         return coarse_NCHW
 
-    def _logits(self, weighed: Evidence) -> Tensor:
-        if self.classifier is None:
-            return weighed.certainty_N * weighed.similarity_N
-        with torch.autocast(weighed.certainty_N.device.type, enabled=False):
-            logit_N: Tensor = LOGIT_SCALE * self.classifier(weighed.stacked()).squeeze(1)
-        return logit_N
-
     def _fields(self, state: ImageState) -> dict[str, Tensor]:
         """In at least the weights' precision."""
         dtype = self.coarse.to_out.weight.dtype
         return {n: read_field(state, n, shape, self.config.name).to(dtype) for n, shape in self.field_shapes.items()}
-
-
-def _classifier(*, num_anchors: bool) -> nn.Linear:
-    """Weights with the signs that evidence must have, so that an untrained layer does not rank backwards."""
-    signs = (1.0, -1.0, 1.0, 1.0, -1.0) if num_anchors else (1.0, -1.0, 1.0, 1.0)
-    layer = nn.Linear(len(signs), 1)
-    layer.weight.data.copy_(torch.tensor([signs]))
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _refuse_misfits(config: Config, image_size: tuple[int, int], shape: tuple[int, int, int]) -> None:
-    strides = [refiner.stride for refiner in config.refiners]
-    known = {*FINE_STRIDES, config.stride}
-    falling = strides == sorted(set(strides), reverse=True) and strides[-1] < config.stride >= strides[0]
-    if not falling or not known.issuperset(strides):
-        raise ConfigError(
-            f"matcher roma: wanted refiners of falling strides among {sorted(known, reverse=True)}, at most the "
-            f"matcher's {config.stride} and the last below it, found {strides}."
-        )
-    if any(side % stride for side in image_size for stride in (config.stride, *strides)):
-        raise ConfigError(
-            f"matcher roma: wanted images whose sides are multiples of the strides {[config.stride, *strides]}, found "
-            f"{image_size[0]} x {image_size[1]}. Choose another image_size."
-        )
-    if shape[1:] != (image_size[0] // config.stride, image_size[1] // config.stride):
-        raise ConfigError(
-            f"matcher roma: wanted a map of stride {config.stride}, found one of {shape[1]} x {shape[2]} cells for "
-            f"images of {image_size[0]} x {image_size[1]}."
-        )
-    if strides[0] == config.stride and config.refiners[0].dim != config.dim:
-        raise ConfigError(
-            f"matcher roma: wanted dim = {config.dim}, the coarse features', for the refiner at their stride, found "
-            f"{config.refiners[0].dim}."
-        )
-
-
-def _field_shapes(
-    config: Config, image_size: tuple[int, int], shape: tuple[int, int, int]
-) -> dict[str, tuple[int, ...]]:
-    cells = shape[1] * shape[2]
-    shapes: dict[str, tuple[int, ...]] = {"coarse": (cells, config.dim), "weights": (cells, config.gp_dim)}
-    shapes["appearance"] = shape
-    for refiner in config.refiners:
-        if refiner.stride != config.stride:
-            sides = (image_size[0] // refiner.stride, image_size[1] // refiner.stride)
-            shapes[f"fine{refiner.stride}"] = (refiner.dim, *sides)
-    return shapes
-
-
-def _bytes_per_pair(config: Config, image_size: tuple[int, int]) -> int:
-    """Of the layer that needs most, both directions, in float32."""
-    pixels = image_size[0] * image_size[1]
-    floats = [pixels // config.stride**2 * (6 * (config.dim + config.gp_dim) + 2 * config.feedforward)]
-    for refiner in config.refiners:
-        cells = pixels // refiner.stride**2
-        floats.append(cells * (4 * refiner.num_channels + (2 * cells if refiner.radius else 0)))
-    return 2 * 4 * max(floats)
 
 
 COMPONENT = RoMa

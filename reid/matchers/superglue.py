@@ -15,7 +15,7 @@ from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, Matcher
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.matchers._keypoints import KeypointEncoder
 from reid.matchers._message_passing import MessagePassing, PointNormName
-from reid.nn.transport import log_assignment, marginal_error
+from reid.nn.transport import log_assignment
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 SALIENT_KEYPOINTS = 128
@@ -70,7 +70,8 @@ class SuperGlue(Matcher):
     assignment of them. Each step treats both images alike, so that score(a, b) = score(b, a).
 
     Where the keypoints of two views truly match (loss ``assignment``) trains all but the logit. That teaches where
-    things lie, not who someone is: only identities teach that (loss ``pair_bce`` with score ``logit``).
+    things lie, not who someone is: only identities teach that (loss ``pair_bce`` with score ``logit``). They may train
+    the head alone; if they train the rest too, it forgets where things lie.
 
     State: ``points`` [N, K, 2], in pixels; ``tokens`` [N, K, D], as the layers before the first cross layer leave
     them; ``descriptors`` [N, K, D]; where there is padding ``mask`` [N, K], bool. A state may be given another
@@ -152,11 +153,11 @@ class SuperGlue(Matcher):
         return hard_matches(self.pair(query, gallery), self.config.match_threshold)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What makes the states; what compares them."""
-        calibration = () if self.calibration is None else tuple(self.calibration.parameters())
+        """What makes the states; what compares them; what weighs the outcome for the logit."""
+        head = () if self.calibration is None else tuple(self.calibration.parameters())
         encoder = (*self.keypoints.parameters(), *self.gnn.alone.parameters())
-        decoder = (*self.gnn.between.parameters(), *self.final.parameters(), self.dustbin, *calibration)
-        return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder)]
+        decoder = (*self.gnn.between.parameters(), *self.final.parameters(), self.dustbin)
+        return [ParameterGroup("encoder", encoder), ParameterGroup("decoder", decoder), ParameterGroup("head", head)]
 
     def _compare(self, query: ImageState, gallery: ImageState) -> AssignmentOutputs:
         """All of :meth:`pair`, at once."""
@@ -178,7 +179,6 @@ class SuperGlue(Matcher):
                 log_assignment_NKK=log_NKK,
                 query_point_NK2=self._points(query),
                 gallery_point_NK2=self._points(gallery),
-                marginal_error_N=marginal_error(log_NKK, *masks),
                 scores=scores,
                 query_mask_NK=masks[0],
                 gallery_mask_NK=masks[1],
@@ -187,7 +187,7 @@ class SuperGlue(Matcher):
 
     def _chosen(self, scores: PairScores) -> Tensor:
         """The score that the config names, [N]."""
-        if self.config.score == "logit" and self.calibration is not None:
+        if self.calibration is not None:
             logit_N: Tensor = self.calibration(scores)
             return logit_N
         named = {"mass": scores.mass_N, "sim": scores.sim_N, "ot": scores.ot_N, "count": scores.count_N}

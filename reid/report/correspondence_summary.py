@@ -25,6 +25,7 @@ HEADERS = (
     "AP",
     "PCK 4 px ahead",
     "AP ahead",
+    "Marginal error",
 )
 IDENTITY_HEADERS = ("Matcher", "Test", "Score", "Seeds", "AUC")
 
@@ -39,7 +40,7 @@ def correspondence_summary(results: Sequence[CorrespondenceResult]) -> str:
     Args:
         results: of runs; two belong together if their title and their recipe agree. In percent but for pixels and AUC.
             "ahead" is how far the run's matcher is ahead of the row's method, with the number of seeds whose 95 %
-            interval excludes zero.
+            interval excludes zero. The marginal error is how far from converged the transport of the median pair is.
 
     Returns:
         the tables as text, with an empty line between them. A deviation is that of the seeds (n - 1 in the
@@ -85,6 +86,7 @@ def _method_row(group: Sequence[MethodRow]) -> tuple[str, ...]:
         _percent([other.ap for other in rows]),
         _ahead([other.pck_4px_gain for other in rows]),
         _ahead([other.ap_gain for other in rows]),
+        _spread([other.marginal_error for other in rows], "{:.1e}".format),
     )
 
 

@@ -17,6 +17,7 @@ HEADERS = (
     "Precision / recall / AP",
     "PCK 4 px ahead (95 %)",
     "AP ahead (95 %)",
+    "Marginal error",
 )
 
 
@@ -24,7 +25,8 @@ def correspondence_table(result: CorrespondenceResult) -> str:
     """Lay out where matches lie as a GitHub table, in percent but for pixels and AUC.
 
     Args:
-        result: of one run. "ahead" is how far its matcher is ahead of the row's method.
+        result: of one run. "ahead" is how far its matcher is ahead of the row's method; the marginal error is how far
+            a keypoint's mass is from 1 at most, of the median pair.
     """
     return tabulate([_row(row) for row in result.methods], HEADERS, "github", disable_numparse=True)
 
@@ -47,6 +49,7 @@ def _row(row: MethodResult) -> tuple[str, ...]:
         _percents(row.precision, row.recall, row.ap) if row.ap is not None else "-",
         _gain(row.pck_4px_gain),
         _gain(row.ap_gain),
+        "-" if row.marginal_error is None else f"{row.marginal_error:.1e}",
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from reid.errors import ShapeError
 from reid.report._canvas import literal, save_png
 from reid.report._panels import COLOURS, Picture, draw_panels, extent_of, norm_of, panels_of
 from reid.types import Correspondences
@@ -18,9 +15,9 @@ from reid.types import Correspondences
 KINDS = {
     "maximum": "for each place of the query image the most similar place of the gallery image",
     "assignment": "a place of the query image has one partner in the gallery image, or none",
-    "warp": "where each pixel of the query image lies in the gallery image",
+    "warp": "where the centre of each cell of the query image lies in the gallery image",
 }
-_INCHES_HIGH, _SHEET_INCHES_HIGH = 5.5, 3.6
+_INCHES_HIGH = 5.5
 _WORDS_WIDE = 7.5
 
 
@@ -71,43 +68,6 @@ def draw_pair(pair: MatchedPair, path: Path, *, title: str, num_lines: int = 24)
     bar.ax.tick_params(labelsize=8)
     choice = _lines_told(num_drawn, len(pair.found.query_N2))
     figure.supxlabel(f"Correspondences of kind {pair.found.kind}: {KINDS[pair.found.kind]}.\n{choice}", fontsize=8)
-    save_png(figure, path)
-
-
-def draw_sheet(pairs: Sequence[MatchedPair], path: Path, *, title: str, columns: int = 3, num_lines: int = 16) -> None:
-    """Draw several pairs into one PNG file, row by row.
-
-    Args:
-        pairs: what to draw, at least one.
-        path: the PNG file.
-        title: what found them.
-        columns: pairs side by side.
-        num_lines: at most so many lines a pair.
-
-    Raises:
-        ShapeError: there is no pair.
-        StorageError: the file cannot be written.
-    """
-    if not pairs:
-        raise ShapeError("draw_sheet: wanted at least one pair, found none.")
-    columns = min(columns, len(pairs))
-    rows = -(-len(pairs) // columns)
-    panels = [panels_of(pair.query, pair.gallery, pair.found) for pair in pairs]
-    slant = max(width / height for width, height in map(extent_of, panels))
-    size = _SHEET_INCHES_HIGH * slant * columns + 1.2, (_SHEET_INCHES_HIGH + 0.7) * rows + 0.6
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(literal(title), fontsize=11)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, pair, own in zip(grid.flat, pairs, panels, strict=False):
-        draw_panels(axes, own, pair.found, num_lines)
-        axes.set_title(literal(f"{pair.caption}\n{_told(pair)}"), fontsize=8)
-    bar = figure.colorbar(
-        ScalarMappable(Normalize(0, 1), COLOURS), ax=grid, shrink=0.6 / rows, aspect=12, pad=0.01, ticks=(0, 1)
-    )
-    bar.ax.set_yticklabels(["lowest\nof a pair", "highest\nof a pair"], fontsize=8)
-    bar.set_label("confidence", fontsize=8)
     save_png(figure, path)
 
 

@@ -26,10 +26,13 @@ _MARKS = {"right": "✓", "wrong": "✗", "distractor": "–"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One place of a rank list: the gallery image, its score, and whether it shows the query's person."""
+    """One place of a rank list: the gallery image, its score, and whether it shows the query's person.
+
+    ``score`` is None where an order was imposed on the scores, which then say nothing else.
+    """
 
     image: ImageRecord
-    score: float
+    score: float | None
     verdict: Verdict
 
 
@@ -65,6 +68,7 @@ def rank_lists(
     *,
     top: int = 10,
     camera_rule: bool = True,
+    order_alone: bool = False,
 ) -> list[RankList]:
     """Take the first places of some queries out of the scores.
 
@@ -75,6 +79,8 @@ def rank_lists(
         query_idx: which queries, in order.
         top: places a query, at least 1.
         camera_rule: as for the metrics.
+        order_alone: leave scores out: they are no matcher's, but hold an order, see
+            :func:`~reid.evaluation.shortlist.place_above`.
 
     Raises:
         ShapeError: scores and images differ in number.
@@ -88,7 +94,11 @@ def rank_lists(
         best_K = top_k(score_QG[idx : idx + 1], top, [row.removed_R])[0]
         matches = set(row.match_M.tolist())
         places = [
-            Place(gallery[best], float(score_QG[idx, best]), _verdict(gallery[best], best in matches))
+            Place(
+                gallery[best],
+                None if order_alone else float(score_QG[idx, best]),
+                _verdict(gallery[best], best in matches),
+            )
             for best in best_K[best_K >= 0].tolist()
         ]
         lists.append(RankList(query[idx], tuple(places)))
@@ -119,11 +129,19 @@ def draw_rank_lists(lists: Sequence[RankList], path: Path, *, title: str) -> Non
     for row, entry in zip(grid, lists, strict=True):
         _tile(row[0], entry.query, f"query\n{_who(entry.query)}", BLACK, "-")
         for rank, (axes, place) in enumerate(zip(row[1:], entry.places, strict=False), start=1):
-            caption = f"{rank} {_MARKS[place.verdict]}  {place.score:.3g}\n{_who(place.image)}"
+            score = "" if place.score is None else f"  {place.score:.3g}"
+            caption = f"{rank} {_MARKS[place.verdict]}{score}\n{_who(place.image)}"
             _tile(axes, place.image, caption, *_FRAMES[place.verdict])
-    legend = "query: black   right person: green, ✓   wrong person: orange-red, dashed, ✗   distractor: grey, dotted, –"
-    figure.supxlabel(f"{legend}\nabove each image: rank, mark, score; identity, camera (from 0)", fontsize=8)
+    figure.supxlabel(_legend(lists), fontsize=8)
     save_png(figure, path)
+
+
+def _legend(lists: Sequence[RankList]) -> str:
+    colours = (
+        "query: black   right person: green, ✓   wrong person: orange-red, dashed, ✗   distractor: grey, dotted, –"
+    )
+    scored = any(place.score is not None for entry in lists for place in entry.places)
+    return f"{colours}\nabove each image: rank, mark{', score' if scored else ''}; identity, camera (from 0)"
 
 
 def _tile(axes: Axes, image: ImageRecord, caption: str, colour: str, style: str) -> None:

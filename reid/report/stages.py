@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from reid.evaluation.reranked import Figures, Reranked
 from reid.evaluation.results import RunResult, TargetResult
+from reid.report.table import seed
 
 HEADERS = (
     "Test",
@@ -24,6 +25,8 @@ HEADERS = (
     "ms a query",
 )
 
+NOTE = "mAP is the finite sum in this table; the trapezoid rule, which a run quotes elsewhere, gives other numbers."
+
 
 def stages_table(results: Sequence[RunResult]) -> str | None:
     """Lay out what re-ranking changed as a GitHub table; Rank-1 / mAP in percent.
@@ -32,17 +35,20 @@ def stages_table(results: Sequence[RunResult]) -> str | None:
         results: runs; targets that were not re-ranked are left out. Rows of one test stand together.
 
     Returns:
-        the table as text, without a closing newline; None where nothing was re-ranked.
+        the table as text, without a closing newline; None where nothing was re-ranked. mAP is the finite sum whatever
+        a run quotes, since the gain is; a line below says so where that is another rule.
     """
-    rows = [
-        _row(result, target, target.reranked)
+    found = [
+        (result.stamp.ap_rule, _row(result, target, target.reranked))
         for result in results
         for target in result.targets
         if target.reranked is not None
     ]
+    rows = [row for _, row in found]
     tests = list(dict.fromkeys(row[0] for row in rows))
     rows.sort(key=lambda row: tests.index(row[0]))
-    return tabulate(rows, HEADERS, "github", disable_numparse=True) if rows else None
+    notes = [NOTE] if any(rule != "finite_sum" for rule, _ in found) else []
+    return "\n\n".join([tabulate(rows, HEADERS, "github", disable_numparse=True), *notes]) if rows else None
 
 
 def _row(result: RunResult, target: TargetResult, changed: Reranked) -> tuple[str, ...]:
@@ -54,7 +60,7 @@ def _row(result: RunResult, target: TargetResult, changed: Reranked) -> tuple[st
         target.target,
         result.title,
         result.stamp.method + weight,
-        str(result.stamp.seed),
+        seed(result.stamp),
         "all" if changed.top_k is None else str(changed.top_k),
         _shown(changed.first),
         _shown(Figures(rank1=target.rank1, mAP=target.mAP)),

@@ -9,9 +9,22 @@ from tabulate import tabulate
 
 from reid.config import Config, parse, read_toml
 from reid.evaluation.reranked import Fraction
-from reid.evaluation.results import RunResult, TargetResult
+from reid.evaluation.results import RunResult, Stamp, TargetResult
 
-HEADERS = ("Train", "Test", "Method", "Rank-1", "mAP", "From", "AP rule", "Protocol", "Seed", "Commit")
+HEADERS = (
+    "Train",
+    "Test",
+    "Experiment",
+    "Method",
+    "Top k",
+    "Rank-1",
+    "mAP",
+    "From",
+    "AP rule",
+    "Protocol",
+    "Seed",
+    "Commit",
+)
 
 
 class PublishedRow(Config):
@@ -77,13 +90,15 @@ def _our_row(result: RunResult, target: TargetResult) -> tuple[str, ...]:
     return (
         stamp.trained_on,
         target.target,
+        result.title,
         stamp.method,
+        top_k(target),
         f"{100 * target.rank1:.1f}",
         f"{100 * target.quoted_map(stamp.ap_rule):.1f}",
         "ours",
         stamp.ap_rule.replace("_", " "),
         protocol(result, target),
-        str(stamp.seed),
+        seed(stamp),
         stamp.commit or "-",
     )
 
@@ -91,21 +106,45 @@ def _our_row(result: RunResult, target: TargetResult) -> tuple[str, ...]:
 def _published_row(row: PublishedRow, citations: Sequence[str]) -> tuple[str, ...]:
     number = 1 + citations.index(f"{row.citation}. {row.citation_url}")
     numbers = f"{100 * row.rank1:.1f}", f"{100 * row.map:.1f}"
-    return (row.source, row.target, row.method, *numbers, f"published [{number}]", "finite sum", row.config, "-", "-")
+    own = row.source, row.target, "-", row.method, "-"
+    return (*own, *numbers, f"published [{number}]", "finite sum", row.config, "-", "-")
 
 
-def protocol(result: RunResult, target: TargetResult) -> str:
-    """The choices behind a number in a few words: ``last epoch, 128x64 float32, float16 states, camera rule on`` ..."""
-    stamp = result.stamp
+def top_k(target: TargetResult) -> str:
+    """How many images a query were put in order again, and by which scores if not by the second stage's alone."""
+    changed = target.reranked
+    if changed is None:
+        return "-"
+    length = "all" if changed.top_k is None else str(changed.top_k)
+    return length if changed.fusion in {None, "replace"} else f"{length}, {changed.fusion}"
+
+
+def seed(stamp: Stamp) -> str:
+    """Of the training; behind a first stage of another seed, both: ``1 > 0``."""
+    one_seed = stamp.first_seed in {None, stamp.seed}
+    return str(stamp.seed) if one_seed else f"{stamp.first_seed} > {stamp.seed}"
+
+
+def settings(stamp: Stamp) -> str:
+    """The choices behind all numbers of a run: ``last epoch, 128x64 float32, float16 states`` ..."""
     height, width = stamp.image_size
-    checked = target.counts_checked and stamp.sources_counts_checked
-    uncounted = target.num_query - target.num_query_counted
     return ", ".join(
         [
             stamp.checkpoint_rule,
             f"{height}x{width} {stamp.precision}, {stamp.state_precision} states",
             *([f"keys cut to rank {stamp.key_rank}"] if stamp.key_rank else []),
             *(["int8 products"] if stamp.int8_products else []),
+        ]
+    )
+
+
+def protocol(result: RunResult, target: TargetResult) -> str:
+    """The same and those behind one test: ``last epoch, 128x64 float32, float16 states, camera rule on`` ..."""
+    checked = target.counts_checked and result.stamp.sources_counts_checked
+    uncounted = target.num_query - target.num_query_counted
+    return ", ".join(
+        [
+            settings(result.stamp),
             f"camera rule {target.camera_rule}",
             f"counts {'checked' if checked else 'unchecked'}",
             *([f"{uncounted} of {target.num_query} queries without a match"] if uncounted else []),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ Scale = Literal["cosine", "logit", "negative distance", "positive"]
 class RerankerConfig(Config):
     """Base of the re-rankers' tables."""
 
+    name: str
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -32,7 +34,8 @@ class Found:
         score_QG: scores so far, [Q, G], float32, an array or a memory map.
         scale: of the scores.
         query, gallery: the images, without identity or role.
-        query_QD, gallery_GD: their embeddings, [Q, D] and [G, D], of unit length; None where the first stage has none.
+        query_QD, gallery_GD: their embeddings, [Q, D] and [G, D], of unit length; None where the first stage does not
+            compare by their cosine: what they say would be another first stage.
     """
 
     score_QG: NDArray[np.float32]
@@ -45,10 +48,7 @@ class Found:
     def embeddings(self, reranker: str) -> tuple[Tensor, Tensor]:
         """Of queries and gallery. Raises ConfigError where there are none."""
         if self.query_QD is None or self.gallery_GD is None:
-            raise ConfigError(
-                f"rerank {reranker}: wanted a first stage with embeddings, found one that compares pairs. Use an "
-                "embedding, such as the matcher 'embedding'."
-            )
+            raise _no_cosine(reranker)
         return self.query_QD, self.gallery_GD
 
     def positive(self) -> NDArray[np.float32]:
@@ -71,7 +71,24 @@ def anonymous(records: Sequence[ImageRecord]) -> list[ImageRecord]:
 
 
 class Reranker(ABC):
-    """Built as ``TheClass(config)``. The file's last line is ``COMPONENT = TheClass``."""
+    """Built as ``TheClass(config)``. The file's last line is ``COMPONENT = TheClass``.
+
+    Attributes:
+        config: its table.
+        reads_embeddings: whether it looks at embeddings; only a first stage that compares them by cosine will do then.
+    """
+
+    reads_embeddings: ClassVar[bool] = False
+    config: RerankerConfig
+
+    @abstractmethod
+    def refuse_images(self, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord]) -> None:
+        """Raise what :meth:`__call__` would raise of these images, whatever their scores are.
+
+        Raises:
+            ConfigError: the gallery is too small for it.
+            DatasetError: it needs cameras and times, and an image has none.
+        """
 
     @abstractmethod
     def __call__(self, found: Found, out: NDArray[np.float32], progress: Progress) -> Found:
@@ -90,3 +107,31 @@ class Reranker(ABC):
             DatasetError: it needs cameras and times, and an image has none.
             ShapeError: an embedding or score is not finite.
         """
+
+
+def refuse_unfit(
+    rerankers: Sequence[Reranker], query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, cosine: bool
+) -> None:
+    """Raise where a re-ranker will not do, before anything is computed.
+
+    Args:
+        rerankers: which are to follow the first stage.
+        query: the query images.
+        gallery: the gallery images.
+        cosine: whether the first stage compares embeddings by their cosine.
+
+    Raises:
+        ConfigError: a re-ranker looks at embeddings and the first stage is another, or the gallery is too small.
+        DatasetError: a re-ranker needs cameras and times, and an image has none.
+    """
+    for reranker in rerankers:
+        if reranker.reads_embeddings and not cosine:
+            raise _no_cosine(reranker.config.name)
+        reranker.refuse_images(query, gallery)
+
+
+def _no_cosine(reranker: str) -> ConfigError:
+    return ConfigError(
+        f"rerank {reranker}: wanted a first stage that compares embeddings by cosine, such as the matcher 'embedding', "
+        "found one that compares otherwise. Test a run of such a matcher, or take this re-ranker out."
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from reid.reranking._neighbours import Distances
+from reid.reranking._distances import Distances
 
 Precision = Literal["float16", "float32"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -14,8 +15,10 @@ from torch.nn.functional import normalize
 
 from reid.errors import ConfigError
 from reid.progress import Progress, Silent
+from reid.reranking._arrays import BLOCK_BYTES, blocks, check_embeddings, score_array
 from reid.reranking._base import Found, Reranker, RerankerConfig
-from reid.reranking._neighbours import BLOCK_BYTES, blocks, check_embeddings, score_array, smallest
+from reid.reranking._neighbours import smallest
+from reid.types import ImageRecord
 
 
 class Config(RerankerConfig):
@@ -143,8 +146,15 @@ class Expansion(Reranker):
     Source: Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI 2019.
     """
 
+    reads_embeddings = True
+
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config: Config = config
+
+    def refuse_images(self, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord]) -> None:  # noqa: ARG002
+        """See :meth:`Reranker.refuse_images`."""
+        _check_number(self.config.num_query_neighbours, len(gallery))
+        _check_number(self.config.num_gallery_neighbours, len(gallery) - 1)
 
     def __call__(self, found: Found, out: NDArray[np.float32], progress: Progress) -> Found:
         """See :meth:`Reranker.__call__`; whoever comes next gets the expanded embeddings."""

@@ -6,6 +6,7 @@ of two encodings is mixed with the distance they came from. Memory grows with N 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, Self
 
@@ -16,19 +17,12 @@ from torch import Tensor
 
 from reid.errors import ConfigError
 from reid.progress import Progress, Silent
+from reid.reranking._arrays import BLOCK_BYTES, Floats, blocks, score_array
 from reid.reranking._base import Found, Reranker, RerankerConfig
-from reid.reranking._neighbours import (
-    BLOCK_BYTES,
-    Distances,
-    EmbeddingDistances,
-    Floats,
-    MatrixDistances,
-    Neighbours,
-    blocks,
-    neighbours,
-    score_array,
-)
+from reid.reranking._distances import Distances, EmbeddingDistances, MatrixDistances
+from reid.reranking._neighbours import Neighbours, neighbours
 from reid.reranking._sparse import Overlaps, Precision, encoded, expanded_sets, locally_expanded
+from reid.types import ImageRecord
 
 _COPIES = 4  # arrays of a block's size that the last step holds
 
@@ -128,11 +122,7 @@ def _rerank(
     distances: Distances, how: Config, out: NDArray[np.float32] | None, block_bytes: int, progress: Progress
 ) -> NDArray[np.float32]:
     num_query, num_gallery = distances.num_query, distances.num_gallery
-    if how.k1 > num_gallery:
-        raise ConfigError(
-            f"k_reciprocal: wanted a gallery of at least k1 = {how.k1} images, found {num_gallery}. Lower k1 (and k2) "
-            "to about the number of images of a person."
-        )
+    _refuse_small(how, num_gallery)
     score_QG = score_array("k_reciprocal", (num_query, num_gallery), out, np.float32)
     near = neighbours(distances, how.k1 + 1, block_bytes=block_bytes, progress=progress)
     overlaps = _encode(distances, near, how)
@@ -141,6 +131,14 @@ def _rerank(
             score_QG[start:stop] = _scores(distances, near, overlaps, how, start, stop)
             bar.advance(stop - start)
     return score_QG
+
+
+def _refuse_small(how: Config, num_gallery: int) -> None:
+    if how.k1 > num_gallery:
+        raise ConfigError(
+            f"k_reciprocal: wanted a gallery of at least k1 = {how.k1} images, found {num_gallery}. Lower k1 (and k2) "
+            "to about the number of images of a person."
+        )
 
 
 def _encode(distances: Distances, near: Neighbours, how: Config) -> Overlaps:
@@ -173,8 +171,14 @@ class KReciprocal(Reranker):
     Source: Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
     """
 
+    reads_embeddings = True
+
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config: Config = config
+
+    def refuse_images(self, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord]) -> None:  # noqa: ARG002
+        """See :meth:`Reranker.refuse_images`."""
+        _refuse_small(self.config, len(gallery))
 
     def __call__(self, found: Found, out: NDArray[np.float32], progress: Progress) -> Found:
         """See :meth:`Reranker.__call__`; embeddings stay as they are."""

@@ -25,7 +25,7 @@ def surfaces() -> SurfaceImages:
     uv = np.stack(np.meshgrid(np.linspace(0, 0.9, 16), np.linspace(0, 0.9, 32)), 2).astype(np.float32)
     image = np.stack([np.full((*SIZE, 3), value, np.uint8) for value in (250, 251)])
     numbers = np.arange(2, dtype=np.intp)
-    return SurfaceImages(image, np.zeros((2, *SIZE), np.int8), np.stack([uv, uv]), 0 * numbers, numbers, numbers)
+    return SurfaceImages(image, np.zeros((2, *SIZE), np.int8), np.stack([uv, uv]), 0 * numbers, numbers)
 
 
 def load(records, views, num_workers=0):
@@ -61,3 +61,23 @@ def test_renderings_take_the_place_of_files(records, share):
     views = Views(ViewsConfig(surface_share=share), SIZE, surfaces(), seed=0, epoch=0)
     drawn = torch.cat([batch.inputs for batch in load(records, views)])
     assert bool((drawn >= 250).all()) == (share == 1.0)
+
+
+def test_renderings_may_show_two_persons(records):
+    """Three people, of one colour each: the share of pairs of two colours is that of strangers."""
+    one = surfaces()
+    parts = one.part_NHW.repeat(3, 0), one.uv_NHW2.repeat(3, 0)
+    image = np.arange(6, dtype=np.uint8)[:, None, None, None] // 2 * np.ones((6, *SIZE, 3), np.uint8)
+    people = SurfaceImages(image, *parts, np.arange(6) // 2, np.arange(6) % 2)
+    shares = []
+    for strangers in (0.0, 0.5, 1.0):
+        config = ViewsConfig(surface_share=1.0, strangers=strangers)
+        drawn = [Views(config, SIZE, people, seed=0, epoch=0).draw(str(records[0].path), n)[:2] for n in range(60)]
+        shares.append(np.mean([not torch.equal(*pair) for pair in drawn]))
+    assert (shares[0], shares[2]) == (0.0, 1.0)
+    assert 0.25 < shares[1] < 0.75
+
+
+def test_strangers_are_a_share_of_renderings():
+    with pytest.raises(ValueError, match="strangers: wanted a surface_share above 0"):
+        ViewsConfig(strangers=0.5)

@@ -21,7 +21,6 @@ def test_drawn_images_are_those_of_the_data_set(images):
     np.testing.assert_array_equal(images.image_NHW3[first], photos.image)
     np.testing.assert_array_equal(images.part_NHW[first], photos.part)
     np.testing.assert_array_equal(images.uv_NHW2[first], photos.uv)
-    np.testing.assert_array_equal(images.shot_N[first], np.arange(first.sum()))
     assert set(images.pid_N) == {1, 3, 5}
     assert set(images.camid_N) == {0, 1, 2}
     assert len(images) == len(images.image_NHW3)
@@ -43,7 +42,7 @@ def test_some_of_the_people(images):
     some = images.of_people({5, 1, 77})
     kept = images.pid_N != 3
     assert 0 < len(some) == kept.sum() < len(images)
-    for name in ("image_NHW3", "part_NHW", "uv_NHW2", "pid_N", "camid_N", "shot_N"):
+    for name in ("image_NHW3", "part_NHW", "uv_NHW2", "pid_N", "camid_N"):
         np.testing.assert_array_equal(getattr(some, name), getattr(images, name)[kept])
 
 
@@ -100,7 +99,9 @@ def test_more_people_than_there_are(num):
         draw_surface_images(PLAN, num)
 
 
-def test_no_pair_to_draw():
-    one = draw_surface_images(PLAN, 1)
+def test_one_person_alone_makes_no_pair_of_two(images):
+    one = images.of_people({3})
+    assert images.kinds == ("same_person", "different_persons")
+    assert one.kinds == ("same_person",)
     with pytest.raises(SamplingError, match="different persons"):
         one.draw_pair("different_persons", seed=0, epoch=0, index=0)

@@ -3,7 +3,7 @@
 import pytest
 
 from reid.experiment import resolve
-from reid.train import fresh_model
+from reid.models import fresh_model
 from reid.types import ImageRecord
 
 

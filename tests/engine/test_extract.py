@@ -6,7 +6,7 @@ import torch
 from reid.engine.extract import Extraction, extract
 from reid.errors import ImageError
 from reid.experiment import resolve
-from reid.train import fresh_model
+from reid.models import fresh_model
 from reid.types import ImageRecord, ImageState
 
 

@@ -7,7 +7,7 @@ from reid.build import build_model
 from reid.engine import model as module
 from reid.errors import ImageError, ShapeError
 from reid.experiment import resolve
-from reid.train import fresh_model
+from reid.models import fresh_model
 
 
 @pytest.fixture
@@ -37,6 +37,23 @@ def test_paths_names_images_and_tensors_agree(model, paths):
 def test_images_of_any_size_and_mode_are_resized(model):
     state = model.encode([Image.new("L", (10, 50), 128), Image.new("RGBA", (200, 90), (10, 20, 30, 255))])
     assert len(state) == 2
+
+
+def test_images_are_opened_as_files_are(model, tmp_path):
+    """Turned by EXIF, see-through, 16 bits deep: the same state whether Pillow or the model opens the file."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    pixels = rng.integers(0, 256, (64, 32, 4), dtype=np.uint8)
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    Image.fromarray(rng.integers(0, 65536, (64, 32), dtype=np.uint16)).save(tmp_path / "deep.png")
+    for path in sorted(tmp_path.glob("*.png")):
+        assert same(model.encode(Image.open(path)), model.encode(path))
+    upright = Image.fromarray(np.rot90(pixels[..., :3], 2))
+    assert same(model.encode(tmp_path / "turned.png"), model.encode(upright))
+    with pytest.raises(ImageError, match="image: wanted an image of 8 or 16 bits"):
+        model.encode(Image.new("F", (32, 64)))
 
 
 def test_one_image_is_one_image(model, paths):

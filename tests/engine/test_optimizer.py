@@ -14,7 +14,7 @@ from reid.engine.optimizer import (
 from reid.errors import ConfigError
 from reid.experiment import resolve
 from reid.losses._base import Loss, LossValue
-from reid.train import fresh_model
+from reid.models import fresh_model
 
 
 class WithScale(Loss):

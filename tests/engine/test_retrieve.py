@@ -10,8 +10,8 @@ from reid.errors import ConfigError, ShapeError
 from reid.evaluation.scoring import Scoring
 from reid.experiment import resolve
 from reid.kernels import native
+from reid.models import fresh_model
 from reid.progress import Silent
-from reid.train import fresh_model
 from reid.types import ImageRecord
 
 

@@ -22,8 +22,8 @@ from reid.engine.training_set import TrainingSet
 from reid.errors import CheckpointError, StorageError
 from reid.experiment import resolve
 from reid.losses._base import LossSpec
+from reid.models import fresh_model
 from reid.progress import Silent
-from reid.train import fresh_model
 from reid.types import ImageRecord
 
 

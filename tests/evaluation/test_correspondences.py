@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 
 from reid.evaluation.baselines import grid_points
-from reid.evaluation.correspondences import TEAR_PX, found_at, truth_at
+from reid.evaluation.correspondences import found_at, truth_at
+from reid.nn.truth import TEAR_PX
 from reid.types import Correspondences
 from tests.evaluation.truths import dense, found, shifted
 

@@ -7,7 +7,6 @@ from sklearn.metrics import average_precision_score
 
 from reid.errors import ShapeError
 from reid.evaluation.baselines import grid_points, identity_matches
-from reid.evaluation.correspondences import TEAR_PX
 from reid.evaluation.keypoint_matches import (
     IGNORED,
     UNMATCHED,
@@ -15,7 +14,8 @@ from reid.evaluation.keypoint_matches import (
     match_average_precision,
     match_metrics,
 )
-from reid.types import Correspondences, Warps
+from reid.nn.truth import TEAR_PX
+from reid.types import Correspondences
 from tests.evaluation.truths import as_lists, found, rough, shifted
 from tests.reference import correspondences as reference
 
@@ -24,6 +24,14 @@ NEAR = {"positive_px": 3.0, "negative_px": 5.0}
 
 def points(*places):
     return torch.tensor(places, dtype=torch.float32).reshape(-1, 2)
+
+
+def labelled(query, gallery, truth, positive_px=3.0, negative_px=5.0):
+    """Labels of every pair."""
+    return [
+        keypoint_labels(*both, truth, pair, positive_px=positive_px, negative_px=negative_px)
+        for pair, both in enumerate(zip(query, gallery, strict=True))
+    ]
 
 
 def test_labels_by_hand():
@@ -87,7 +95,7 @@ def test_metrics_by_hand():
     truth.to_gallery.known_NHW[0, 49:52, 49:52] = False
     query = gallery = points((10, 10), (20, 20), (30, 30), (40, 40), (50, 50))
     one = found(query[[0, 1, 2, 4]].tolist(), gallery[[0, 3, 2, 1]].tolist(), [0.9, 0.8, 0.7, 0.95])
-    metrics = match_metrics([one], [query], [gallery], truth, **NEAR)
+    metrics = match_metrics([one], [query], [gallery], labelled([query], [gallery], truth))
     assert (metrics.num_true_N.tolist(), metrics.num_found_N.tolist()) == ([4], [3])
     assert metrics.precision == pytest.approx(2 / 3)
     assert metrics.recall == pytest.approx(2 / 4)
@@ -97,7 +105,7 @@ def test_metrics_by_hand():
 def test_the_identity_is_perfect_where_nothing_moves():
     centres = grid_points((64, 32), 16).expand(2, -1, -1)
     right = [identity_matches(centres[0], centres[0])] * 2
-    metrics = match_metrics(right, centres, centres, shifted(64, 32, 0, 0, num=2), **NEAR)
+    metrics = match_metrics(right, centres, centres, labelled(centres, centres, shifted(64, 32, 0, 0, num=2)))
     assert metrics.precision == metrics.recall == metrics.mean_ap == 1.0
     assert metrics.num_true_N.tolist() == [8, 8]
 
@@ -121,10 +129,10 @@ def random_case(rng, num_pairs):
 def test_metrics_equal_slow_loops(seed):
     rng = np.random.default_rng(seed)
     matches, query, gallery, truth = random_case(rng, 2)
-    metrics = match_metrics(matches, query, gallery, truth, positive_px=1.5, negative_px=2.5)
+    labels = labelled(query, gallery, truth, 1.5, 2.5)
+    metrics = match_metrics(matches, query, gallery, labels)
     for pair, one in enumerate(matches):
-        labels = keypoint_labels(query[pair], gallery[pair], truth, pair, positive_px=1.5, negative_px=2.5)
-        wanted = labels.query_K.tolist()
+        wanted = labels[pair].query_K.tolist()
         num_true = sum(label >= 0 for label in wanted)
         hits, scores = [], []
         for start, stop, confidence in zip(one.query_N2, one.gallery_N2, one.confidence_N, strict=True):
@@ -150,9 +158,9 @@ def test_the_order_of_pairs_and_matches_does_not_matter(seed):
         places = rng.permutation(len(one.query_N2))
         parts = one.query_N2[places], one.gallery_N2[places], one.confidence_N[places]
         mixed.append(Correspondences(*parts, one.kind))
-    before = match_metrics(matches, query, gallery, truth, **NEAR)
-    moved = Warps(truth.to_gallery[order], truth.to_query[order])
-    after = match_metrics(mixed, query[order], gallery[order], moved, **NEAR)
+    labels = labelled(query, gallery, truth)
+    before = match_metrics(matches, query, gallery, labels)
+    after = match_metrics(mixed, query[order], gallery[order], [labels[pair] for pair in order])
     for name in ("precision_N", "recall_N", "ap_N", "num_true_N", "num_found_N"):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name)[order.numpy()])
 
@@ -170,16 +178,16 @@ def test_average_precision_equals_scikit_learn_where_all_is_found(seed, levels):
 
 def test_nothing_found_is_no_recall_and_no_precision():
     query = points((5, 5))
-    metrics = match_metrics([found([], [])], [query], [query], shifted(16, 16, 0, 0), **NEAR)
+    metrics = match_metrics([found([], [])], [query], [query], labelled([query], [query], shifted(16, 16, 0, 0)))
     assert (metrics.precision, metrics.recall, metrics.mean_ap) == (None, 0.0, 0.0)
 
 
 def test_nothing_to_find_is_not_computed():
     query, gallery = points((5, 5)), points((14, 14))
     one = found([(5, 5)], [(14, 14)])
-    metrics = match_metrics([one], [query], [gallery], shifted(16, 16, 0, 0), **NEAR)
+    metrics = match_metrics([one], [query], [gallery], labelled([query], [gallery], shifted(16, 16, 0, 0)))
     assert (metrics.precision, metrics.recall, metrics.mean_ap) == (0.0, None, None)
-    none = match_metrics([], [], [], shifted(16, 16, 0, 0)[:0], **NEAR)
+    none = match_metrics([], [], [], [])
     assert (none.precision, none.recall, none.mean_ap) == (None, None, None)
 
 
@@ -187,23 +195,38 @@ def test_no_keypoints():
     truth = shifted(16, 16, 0, 0)
     labels = keypoint_labels(points(), points((5, 5)), truth, 0, **NEAR)
     assert (labels.query_K.tolist(), labels.gallery_L.tolist()) == ([], [UNMATCHED])
-    metrics = match_metrics([found([], [])], [points()], [points()], truth, **NEAR)
+    metrics = match_metrics([found([], [])], [points()], [points()], labelled([points()], [points()], truth))
     assert (metrics.precision, metrics.recall) == (None, None)
 
 
+def test_average_precision_of_others_than_the_found():
+    """A threshold has left the best two of three true matches; the ranking still has a wrong one before the third."""
+    query = points((5, 5), (20, 5), (35, 5), (50, 5))
+    gallery = points((5, 5), (20, 5), (35, 5), (50, 30))
+    labels = labelled([query], [gallery], shifted(60, 60, 0, 0))
+    assert labels[0].query_K.tolist() == [0, 1, 2, UNMATCHED]
+    best = found(query[:2].tolist(), gallery[:2].tolist(), [0.9, 0.8])
+    every = found(query[[0, 1, 3, 2]].tolist(), gallery[[0, 1, 3, 2]].tolist(), [0.9, 0.8, 0.3, 0.2])
+    metrics = match_metrics([best], [query], [gallery], labels, ranked=[every])
+    assert (metrics.precision, metrics.recall) == (1.0, pytest.approx(2 / 3))
+    assert metrics.mean_ap == pytest.approx((1 + 1 + 3 / 4) / 3)
+    assert match_metrics([best], [query], [gallery], labels).mean_ap == pytest.approx(2 / 3)
+
+
 def test_what_cannot_be_measured():
-    truth, query = shifted(16, 16, 0, 0, num=2), [points((5, 5), (9, 9))] * 2
+    query = [points((5, 5), (9, 9))] * 2
+    labels = labelled(query, query, shifted(16, 16, 0, 0, num=2))
     one = found([(5, 5)], [(9, 9)])
-    for matches, number in (([one], "1"), ([one] * 3, "more")):
-        with pytest.raises(ShapeError, match=rf"wanted matches of the 2 pairs whose truth is given, found {number}"):
-            match_metrics(matches, query, query, truth, **NEAR)
+    for matches, ranked, number in (([one], None, "1"), ([one] * 3, None, "more"), ([one] * 2, [one], "1")):
+        with pytest.raises(ShapeError, match=rf"wanted matches of the 2 pairs whose labels are given, found {number}"):
+            match_metrics(matches, query, query, labels, ranked=ranked)
     with pytest.raises(ShapeError, match="found those of 1 query and 2 gallery images"):
-        match_metrics([one] * 2, query[:1], query, truth, **NEAR)
+        match_metrics([one] * 2, query[:1], query, labels)
     with pytest.raises(ShapeError, match="at most one partner a query keypoint"):
-        match_metrics([found([(5, 5), (5, 5)], [(5, 5), (9, 9)])] * 2, query, query, truth, **NEAR)
+        match_metrics([found([(5, 5), (5, 5)], [(5, 5), (9, 9)])] * 2, query, query, labels)
     with pytest.raises(ShapeError, match=r"found one 1 px from the nearest"):
-        match_metrics([found([(5, 6)], [(9, 9)])] * 2, query, query, truth, **NEAR)
+        match_metrics([found([(5, 6)], [(9, 9)])] * 2, query, query, labels)
     with pytest.raises(ShapeError, match="found one inf px"):
-        match_metrics([one] * 2, query, [points()] * 2, truth, **NEAR)
+        match_metrics([one] * 2, query, [points()] * 2, labels)
     with pytest.raises(ShapeError, match="found 5 and 3"):
-        match_metrics([one] * 2, query, query, truth, positive_px=5, negative_px=3)
+        labelled(query, query, shifted(16, 16, 0, 0, num=2), 5, 3)

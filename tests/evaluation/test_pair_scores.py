@@ -61,12 +61,14 @@ def test_a_margin_is_over_pairs_that_both_could_measure():
     assert found.high == pytest.approx(0.5)
 
 
+def test_where_no_pair_has_both_values_there_is_no_margin():
+    assert margin(np.array([np.nan, 1.0]), np.array([1.0, np.nan]), np.random.default_rng(0)) is None
+
+
 def test_margins_that_cannot_be_taken():
     rng = np.random.default_rng(0)
     with pytest.raises(ShapeError, match="values of the same pairs, found 1 and 2"):
         margin(np.ones(1), np.ones(2), rng)
-    with pytest.raises(ShapeError, match="at least one pair with a value of both"):
-        margin(np.array([np.nan, 1.0]), np.array([1.0, np.nan]), rng)
     with pytest.raises(ShapeError, match="one kind only"):
         auc_margin(np.ones(3), np.ones(3), np.ones(3, dtype=bool), rng)
 

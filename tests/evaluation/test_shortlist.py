@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid.errors import ConfigError, ShapeError
+from reid.evaluation.judge import Judge
 from reid.evaluation.labels import Labels, Truth
 from reid.evaluation.ranking import top_k
 from reid.evaluation.shortlist import (
@@ -53,6 +54,17 @@ def test_a_shortlist_of_another_gallery_is_an_error():
     assert gallery_digest(images(5)) == gallery_digest(images(5, source="b"))
 
 
+def tree(root, *names):
+    return [ImageRecord(Path(root, name), 1) for name in names]
+
+
+def test_galleries_of_the_same_file_names_are_told_apart():
+    one = gallery_digest(tree("/data", "set/gallery/3/1.jpg", "set/gallery/4/1.jpg"))
+    for other in (("set/gallery/4/1.jpg", "set/gallery/3/1.jpg"), ("set/query/3/1.jpg", "set/query/4/1.jpg")):
+        assert gallery_digest(tree("/data", *other)) != one
+    assert gallery_digest(tree("/mnt/elsewhere", "set/gallery/3/1.jpg", "set/gallery/4/1.jpg")) == one
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 4), st.integers(2, 12), st.data(), st.integers(0, 999))
 def test_the_tail_stays_below_in_its_order(num_query, num_gallery, data, seed):
@@ -81,18 +93,22 @@ def test_rescoring_looks_at_shortlisted_pairs_only():
         return -(query["x"][:, None] - gallery["x"]).abs()
 
     shortlist = propose(SCORE, 2, images(5))
-    found = rescore(difference, state(1.0, 2.0), state(10.0, 11.0, 12.0, 13.0, 14.0), shortlist)
+    found = rescore(difference, state(1.0, 2.0), state(10.0, 11.0, 12.0, 13.0, 14.0), shortlist, images(5))
     assert found.tolist() == [[-10.0, -12.0], [-9.0, -10.0]]
     assert asked == [([1.0], [11.0, 13.0]), ([2.0], [11.0, 12.0])]
 
 
-def test_rescoring_refuses_other_queries_and_scores_that_are_no_numbers():
+def test_rescoring_refuses_other_images_and_scores_that_are_no_numbers():
     shortlist = propose(SCORE, 2, images(5))
     gallery = state(10.0, 11.0, torch.nan, 13.0, 14.0)
     with pytest.raises(ShapeError, match="2 queries, found 1"):
-        rescore(lambda q, g: g["x"][None], state(1.0), gallery, shortlist)
+        rescore(lambda q, g: g["x"][None], state(1.0), gallery, shortlist, images(5))
+    with pytest.raises(ShapeError, match="wanted the gallery it was made from, in the same order, found another"):
+        rescore(lambda q, g: g["x"][None], state(1.0, 2.0), gallery, shortlist, images(5)[::-1])
+    with pytest.raises(ShapeError, match="wanted states of the 5 gallery images, found 4"):
+        rescore(lambda q, g: g["x"][None], state(1.0, 2.0), gallery[:4], shortlist, images(5))
     with pytest.raises(ShapeError, match="found nan for query image 1 and gallery image 2"):
-        rescore(lambda q, g: g["x"][None], state(1.0, 2.0), gallery, shortlist)
+        rescore(lambda q, g: g["x"][None], state(1.0, 2.0), gallery, shortlist, images(5))
 
 
 def test_fusion_by_hand():
@@ -117,3 +133,16 @@ def test_the_shuffled_order_is_by_the_generator():
     np.testing.assert_array_equal(one, two)
     assert one.shape == (2, 3)
     assert not np.array_equal(one, shuffled_order(shortlist, np.random.default_rng(1)))
+
+
+def test_the_shuffled_order_knows_nothing():
+    """One of four shortlisted images matches: at rank 1 to 4 equally often, the expected AP is 25 / 48."""
+    query = [ImageRecord(Path("q.jpg"), 1, 0)] * 4000
+    gallery = [ImageRecord(Path(f"{number}.jpg"), pid, 1) for number, pid in enumerate((0, 1, 0, 0))]
+    score_QG = np.tile(np.float32([4, 3, 2, 1]), (4000, 1))
+    shortlist = propose(score_QG, 4, gallery)
+    order_QK = shuffled_order(shortlist, np.random.default_rng(0))
+    rank_Q = (order_QK > order_QK[:, 1:2]).sum(1) + 1  # of gallery image 1, which is the list's second
+    assert (np.bincount(rank_Q, minlength=5)[1:] / 4000).tolist() == pytest.approx([0.25] * 4, abs=0.03)
+    judge = Judge(score_QG, Labels.of(query), Labels.of(gallery), same_camera=True)
+    assert judge.reordered(shortlist, order_QK).figures.mAP == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4, abs=0.02)

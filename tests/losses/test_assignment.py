@@ -1,8 +1,11 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reid.errors import ConfigError, ShapeError
 from reid.losses._base import LossSpec
@@ -10,7 +13,10 @@ from reid.losses.assignment import AssignmentLoss, Config, assignment_labels
 from reid.matchers._assignment import AssignmentOutputs, pair_scores
 from reid.matchers._base import PairOutputs
 from reid.nn.grid import cell_centres
+from reid.nn.truth import TEAR_PX
 from reid.types import Warp, Warps
+from tests.evaluation.truths import as_lists, rough
+from tests.reference import correspondences as slow
 
 SPEC = LossSpec(1, None)
 HEIGHT, WIDTH, STRIDE = 24, 16, 8  # 3 x 2 cells
@@ -40,7 +46,7 @@ def outputs_of(
     points = [(grid if given is None else given).expand(len(log), -1, 2) for given in (query, gallery)]
     shape = (len(log), len(points[0][0]), len(points[1][0]))
     scores = pair_scores(log.detach(), torch.zeros(shape), torch.zeros(shape), torch.tensor(1.0), 0.2)
-    return AssignmentOutputs(scores.odds_N, log, *points, torch.zeros(len(log)), scores, *masks, cell_px)
+    return AssignmentOutputs(scores.odds_N, log, *points, scores, *masks, cell_px)
 
 
 def some_log(num: int = 1, rows: int = 6, columns: int = 6, seed: int = 0) -> torch.Tensor:
@@ -94,6 +100,13 @@ def test_pixels_count_where_keypoints_are_no_grid():
         assert labels.gallery_alone_NK.item() == wanted[1]
 
 
+def test_thresholds_in_pixels():
+    """Spec B1: 0.71 and 1.0 of the stride; salient points as published, 3 and 5 px."""
+    assert Config().limits_px(16) == pytest.approx((11.36, 16.0))
+    assert Config().limits_px(None) == (3.0, 5.0)
+    assert Config(positive_cells=0.5, negative_cells=2.0).limits_px(8) == (4.0, 16.0)
+
+
 def test_hidden_is_alone_and_unknown_is_nothing():
     warps = shifts(0, 0)
     warps.to_gallery.visible_NHW[0, :8, :8] = False
@@ -109,6 +122,38 @@ def test_at_an_edge_of_what_is_visible_nothing_is_known():
     index, query_alone, gallery_alone = labels_of(warps)
     assert index == [-1, 1, -1, 3, -1, 5]
     assert query_alone == gallery_alone == NOBODY
+
+
+def test_across_a_tear_there_is_no_match():
+    """The centre (4, 4) of the first cell lies between pixels whose mean is on none of the two things they show."""
+    warps = shifts(0, 0)
+    warps.to_gallery.position_NHW2[0, :, :4, 1] -= 2.0
+    warps.to_gallery.position_NHW2[0, :, 4:8, 1] += 2.1
+    assert labels_of(warps) == ([-1, 1, -1, 3, -1, 5], NOBODY, NOBODY)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.2, 2.0]))
+def test_labels_are_those_that_the_evaluation_knows(seed, spread):
+    """By the slow form of tests/reference, on truths that are torn, hidden and not known in places."""
+    rng = np.random.default_rng(seed)
+    warps = rough(rng, 10, 8, num=2, spread=spread)
+    query, gallery = (torch.from_numpy(rng.random((2, 5, 2)) * (8, 10)).float() for _ in range(2))
+    outputs = replace(
+        outputs_of(some_log(2, 5, 5), cell_px=None, query=query[0], gallery=gallery[0]),
+        query_point_NK2=query,
+        gallery_point_NK2=gallery,
+    )
+    labels = assignment_labels(outputs, warps, Config(positive_px=1.5, negative_px=2.5))
+    for pair in range(2):
+        own, other = query[pair].tolist(), gallery[pair].tolist()
+        there = [slow.truth_at(as_lists(warps.to_gallery, pair), *point, TEAR_PX) for point in own]
+        back = [slow.truth_at(as_lists(warps.to_query, pair), *point, TEAR_PX) for point in other]
+        wanted = slow.labels(own, other, there, back, 1.5, 2.5)
+        assert labels.gallery_idx_NK[pair].tolist() == [max(label, -1) for label in wanted]
+        assert labels.query_alone_NK[pair].tolist() == [label == slow.UNMATCHED for label in wanted]
+        wanted = slow.labels(other, own, back, there, 1.5, 2.5)
+        assert labels.gallery_alone_NK[pair].tolist() == [label == slow.UNMATCHED for label in wanted]
 
 
 def test_points_between_pixels_are_read_bilinearly():

@@ -14,7 +14,7 @@ def outputs_of(mass: list[list[float]]) -> AssignmentOutputs:
     num = log_1KK.shape[1] - 1
     points = torch.arange(2.0 * num).view(1, num, 2)
     scores = pair_scores(log_1KK, torch.zeros(1, num, num), torch.zeros(1, num, num), torch.tensor(1.0), 0.2)
-    return AssignmentOutputs(scores.odds_N, log_1KK, points, points + 100, torch.zeros(1), scores)
+    return AssignmentOutputs(scores.odds_N, log_1KK, points, points + 100, scores)
 
 
 MASS = [
@@ -80,7 +80,7 @@ def test_without_keypoints_every_score_is_lowest_and_nothing_matches():
             assert getattr(found, name)[1] == value
             assert getattr(found, name)[0] > value or name == "count_N"
         points = torch.zeros(2, 3, 2)
-        outputs = AssignmentOutputs(found.odds_N, log, points, points, torch.zeros(2), found)
+        outputs = AssignmentOutputs(found.odds_N, log, points, points, found)
         assert len(hard_matches(outputs, 0.01)[1].confidence_N) == 0
         sum(getattr(found, name).sum() for name in lowest).backward()
         assert score.grad.isfinite().all()

@@ -124,13 +124,13 @@ def test_chunks_change_nothing():
 @torch.no_grad()
 def test_the_score_without_labels():
     matcher = make(score="certainty_sim")
-    assert matcher.classifier is None
+    assert matcher.evidence_head is None
     state = encoded(matcher, 2, 0)
     found = matcher.pair(state, state)
     assert ((found.logit_N > -1) & (found.logit_N < 1)).all()
     again = make()
-    assert again.classifier.weight.shape == (1, 5)
-    assert make(head="regression").classifier.weight.shape == (1, 4)
+    assert again.evidence_head.linear.weight.shape == (1, 5)
+    assert make(head="regression").evidence_head.linear.weight.shape == (1, 4)
 
 
 @torch.no_grad()
@@ -250,7 +250,8 @@ def test_what_it_offers():
     assert matcher.info.has_correspondences
     assert matcher.info.reads_pixels
     assert matcher.info.strides == (8,)
-    encoder, decoder = matcher.parameter_groups()
+    encoder, decoder, head = matcher.parameter_groups()
+    assert {id(p) for p in head.parameters} == {id(p) for p in matcher.evidence_head.parameters()}
     assert any(p is matcher.coarse.gp.position.weight for p in encoder.parameters)
     assert any(p is matcher.coarse.to_out.weight for p in decoder.parameters)
 

@@ -214,7 +214,8 @@ def test_what_it_offers():
     outputs = matcher.pair(state, state)
     assert outputs.cell_px == 16
     assert make(keypoints="salient").pair(*2 * [encoded(make(keypoints="salient"), 1, 0)]).cell_px is None
-    encoder, decoder = matcher.parameter_groups()
+    encoder, decoder, head = matcher.parameter_groups()
+    assert {id(p) for p in head.parameters} == {id(p) for p in matcher.calibration.parameters()}
     assert any(p is matcher.gnn.alone[0].query.weight for p in encoder.parameters)
     assert any(p is matcher.dustbin for p in decoder.parameters)
     assert not list(make(cross=False).gnn.between)

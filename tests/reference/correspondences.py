@@ -89,8 +89,8 @@ def average_precision(confidence, correct, num_true: int) -> float:
     return total
 
 
-def nearest(query, gallery, mutual: bool):
-    """(query index, gallery index, cosine) of nearest neighbours among descriptors."""
+def nearest(query, gallery):
+    """(query index, gallery index, cosine) of descriptors that are each other's nearest."""
 
     def cosine(one, two) -> float:
         dot = sum(a * b for a, b in zip(one, two, strict=True))
@@ -101,6 +101,6 @@ def nearest(query, gallery, mutual: bool):
         values = [cosine(own, other) for other in gallery]
         j = values.index(max(values))
         back = [cosine(other, gallery[j]) for other in query]
-        if not mutual or back.index(max(back)) == i:
+        if back.index(max(back)) == i:
             found.append((i, j, values[j]))
     return found

@@ -1,6 +1,7 @@
-"""A results object for the tests of this folder, filled by hand."""
+"""Results objects for the tests of this folder, filled by hand."""
 
 from reid.evaluation.metrics import MAX_RANK
+from reid.evaluation.reranked import Figures, Reranked
 from reid.evaluation.results import RunResult, Stamp, TargetResult
 
 
@@ -47,3 +48,20 @@ def run(*targets: TargetResult, **changes: object) -> RunResult:
         "stamp": Stamp.model_validate({**stamp, **changes}),
     }
     return RunResult.model_validate(facts)
+
+
+def reranked(**changes: object) -> Reranked:
+    facts = {
+        "top_k": 100,
+        "fusion": "replace",
+        "weight": None,
+        "first": Figures(rank1=0.4, mAP=0.2),
+        "oracle": Figures(rank1=0.9, mAP=0.6),
+        "shuffled": Figures(rank1=0.1, mAP=0.1),
+        "share_of_oracle": 0.125,
+        "rescore_s": 3.0,
+        "gain": 0.05,
+        "gain_low": 0.04,
+        "gain_high": 0.06,
+    }
+    return Reranked.model_validate({**facts, **changes})

@@ -84,6 +84,12 @@ def test_a_margin_is_told_with_the_seeds_in_which_it_is_beyond_chance():
     assert where[1]["AP"] == "50.0 ± 0.0"
 
 
+def test_the_marginal_error_is_the_mean_of_the_seeds():
+    where, _ = tables(*(result(method(marginal_error=error), method(method="identity"), seed=seed)
+                        for seed, error in enumerate([0.001, 0.003])))  # fmt: skip
+    assert [row["Marginal error"] for row in where] == ["2.0e-03 ± 1.4e-03", "-"]
+
+
 def test_another_recipe_title_or_test_stays_apart():
     base = result(method())
     for other in (

@@ -4,10 +4,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reid.errors import ShapeError, StorageError
+from reid.errors import StorageError
 from reid.report import correspondences as drawing
 from reid.report._panels import COLOURS, strongest
-from reid.report.correspondences import KINDS, MatchedPair, draw_pair, draw_sheet
+from reid.report.correspondences import KINDS, MatchedPair, draw_pair
 from reid.types import Correspondences
 
 HEIGHT, WIDTH = 48, 16
@@ -34,12 +34,8 @@ def drawn(monkeypatch, tmp_path):
     save = drawing.save_png
     monkeypatch.setattr(drawing, "save_png", lambda figure, path: (figures.append(figure), save(figure, path)))
 
-    def draw(*pairs, **options) -> Figure:
-        path = tmp_path / "figures" / "pair.png"
-        if len(pairs) == 1:
-            draw_pair(pairs[0], path, title="a $matcher$", **options)
-        else:
-            draw_sheet(pairs, path, title="a $matcher$", **options)
+    def draw(one, **options) -> Figure:
+        draw_pair(one, tmp_path / "figures" / "pair.png", title="a $matcher$", **options)
         return figures[-1]
 
     return draw
@@ -92,6 +88,13 @@ def test_words_say_what_it_is(drawn):
     assert len(figure.axes[0].lines) == 12
     fewer = drawn(pair("maximum"), num_lines=5)
     assert f"Lines: {len(fewer.axes[0].lines)} of them, each the most confident" in fewer.get_supxlabel()
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_the_font_has_no_signs_for_are_written_as_codes(drawn):
+    """No warning of matplotlib's, and no boxes; what the font has stays as it is."""
+    figure = drawn(pair("maximum", caption="日本 Ünal.jpg → b.jpg"))
+    assert figure.axes[0].get_title().splitlines()[0] == r"\u65e5\u672c Ünal.jpg → b.jpg"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,15 +160,6 @@ def test_constant_confidence_can_be_drawn(drawn):
     assert set(colours) == {COLOURS(1.0)}
 
 
-def test_a_sheet_has_every_pair(drawn):
-    one, two = pair("maximum", caption="same"), pair("assignment", caption="different")
-    figure = drawn(one, two, one, two, columns=3)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title().splitlines()[0] for axes in shown] == ["same", "different", "same", "different"]
-    assert all("score 1.25" in axes.get_title() for axes in shown)
-    assert [axes.get_subplotspec().rowspan.start for axes in shown] == [0, 0, 0, 1]
-
-
 def test_the_strongest_are_spread():
     line = torch.stack((torch.arange(10.0), torch.zeros(10)), 1)
     confidence = torch.tensor([0.0, 0.1, 0.9, 1.0, 0.8, 0.2, 0.3, 0.95, 0.5, 0.5])
@@ -177,8 +171,6 @@ def test_the_strongest_are_spread():
 
 
 def test_what_cannot_be_drawn(tmp_path):
-    with pytest.raises(ShapeError, match="draw_sheet: wanted at least one pair"):
-        draw_sheet([], tmp_path / "x.png", title="")
     (tmp_path / "in_the_way").write_text("")
     with pytest.raises(StorageError):
         draw_pair(pair("maximum"), tmp_path / "in_the_way" / "x.png", title="")

@@ -5,6 +5,7 @@ from PIL import Image
 
 from reid.errors import ImageError, ShapeError
 from reid.evaluation.ranking import Ranking
+from reid.report import ranklists
 from reid.report._canvas import GREEN, RED
 from reid.report.ranklists import draw_rank_lists, pick_queries, rank_lists
 from reid.types import ImageRecord
@@ -72,6 +73,25 @@ def test_frames_tell_right_from_wrong(case, tmp_path):
     assert has_colour(tmp_path / "all.png", RED)
     assert not has_colour(tmp_path / "second.png", GREEN)
     assert has_colour(tmp_path / "second.png", RED)
+
+
+def test_an_imposed_order_has_no_scores(case, tmp_path, monkeypatch):
+    query, gallery, score_QG = case
+    drawn = []
+    monkeypatch.setattr(ranklists, "save_png", lambda figure, path: drawn.append(figure))
+    scored, ordered = (rank_lists(score_QG, query, gallery, [0], order_alone=alone) for alone in (False, True))
+    assert [place.score for place in ordered[0].places] == [None] * 3
+    assert [place.image for place in ordered[0].places] == [place.image for place in scored[0].places]
+    for lists in (scored, ordered):
+        draw_rank_lists(lists, tmp_path / "x.png", title="x")
+    captions = [[axes.get_title() for axes in figure.axes] for figure in drawn]
+    assert captions[0][1:] == ["1 –  3\ndistractor, c1", "2 ✗  2\nid 3, c2", "3 ✓  1\nid 1, c1"]
+    assert captions[1][1:] == ["1 –\ndistractor, c1", "2 ✗\nid 3, c2", "3 ✓\nid 1, c1"]
+    legends = [figure.get_supxlabel().splitlines()[1] for figure in drawn]
+    assert legends == [
+        "above each image: rank, mark, score; identity, camera (from 0)",
+        "above each image: rank, mark; identity, camera (from 0)",
+    ]
 
 
 def test_nothing_to_draw_and_a_missing_image_are_errors(case, tmp_path):

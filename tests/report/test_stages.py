@@ -1,32 +1,15 @@
-from reid.evaluation.reranked import Figures, Reranked
-from reid.report.stages import HEADERS, stages_table
-from tests.report.runs import run, target
-
-
-def changed(**changes: object) -> Reranked:
-    facts = {
-        "top_k": 100,
-        "fusion": "replace",
-        "weight": None,
-        "first": Figures(rank1=0.4, mAP=0.2),
-        "oracle": Figures(rank1=0.9, mAP=0.6),
-        "shuffled": Figures(rank1=0.1, mAP=0.1),
-        "share_of_oracle": 0.125,
-        "rescore_s": 3.0,
-        "gain": 0.05,
-        "gain_low": 0.04,
-        "gain_high": 0.06,
-    }
-    return Reranked.model_validate({**facts, **changes})
+from reid.report.stages import HEADERS, NOTE, stages_table
+from tests.report.runs import reranked, run, target
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+    lines = text.split("\n\n", maxsplit=1)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [dict(zip(HEADERS, row, strict=True)) for row in cells]
 
 
 def test_a_row_tells_what_was_gained_and_what_could_be():
-    text = stages_table([run(target(reranked=changed()), first_stage="embedding (dim=8), top 100, replace")])
+    text = stages_table([run(target(reranked=reranked()), first_stage="embedding (dim=8), top 100, replace")])
     assert text is not None
     (row,) = rows(text)
     assert (row["Experiment"], row["Method"], row["Seed"]) == ("a run", "embedding > transmatcher", "3")
@@ -37,7 +20,7 @@ def test_a_row_tells_what_was_gained_and_what_could_be():
 
 
 def test_a_reranker_of_the_whole_gallery_has_no_shortlist_to_be_perfect_on():
-    whole = changed(top_k=None, fusion=None, oracle=None, shuffled=None, share_of_oracle=None)
+    whole = reranked(top_k=None, fusion=None, oracle=None, shuffled=None, share_of_oracle=None)
     text = stages_table([run(target(reranked=whole), rerankers=("k_reciprocal (k1=20)",))])
     assert text is not None
     (row,) = rows(text)
@@ -46,13 +29,13 @@ def test_a_reranker_of_the_whole_gallery_has_no_shortlist_to_be_perfect_on():
 
 
 def test_the_weight_of_the_first_stage_is_told():
-    text = stages_table([run(target(reranked=changed(fusion="lerp", weight=0.3)))])
+    text = stages_table([run(target(reranked=reranked(fusion="lerp", weight=0.3)))])
     assert text is not None
     assert "transmatcher, 0.3 of the first" in text
 
 
 def test_rows_of_one_test_stand_together_and_others_are_left_out():
-    two = run(target("a", reranked=changed()), target("b", reranked=changed()))
+    two = run(target("a", reranked=reranked()), target("b", reranked=reranked()))
     text = stages_table([two, run(target("c")), two.model_copy(update={"title": "other"})])
     assert text is not None
     assert [(row["Test"], row["Experiment"]) for row in rows(text)] == [
@@ -62,3 +45,18 @@ def test_rows_of_one_test_stand_together_and_others_are_left_out():
         ("b", "other"),
     ]
     assert stages_table([run(target())]) is None
+
+
+def test_another_rule_of_the_map_is_not_mixed_with_the_gains():
+    """The target's mAP is 25.0 by the finite sum and 12.5 by the trapezoid."""
+    plain, quoted = (run(target(reranked=reranked()), ap_rule=rule) for rule in ("finite_sum", "trapezoid"))
+    assert rows(stages_table([plain])) == rows(stages_table([quoted]))
+    assert rows(stages_table([quoted]))[0]["Re-ranked"] == "50.0 / 25.0"
+    assert stages_table([plain, quoted]).endswith(f"|\n\n{NOTE}")
+    assert NOTE.startswith("mAP is the finite sum")
+    assert NOTE not in stages_table([plain])
+    assert stages_table([run(target(), ap_rule="trapezoid"), plain]) == stages_table([plain])
+
+
+def test_the_seed_of_another_first_stage_is_said():
+    assert rows(stages_table([run(target(reranked=reranked()), first_seed=1)]))[0]["Seed"] == "1 > 3"

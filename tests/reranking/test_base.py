@@ -7,7 +7,7 @@ import torch
 from reid.errors import ConfigError, DatasetError
 from reid.progress import Silent
 from reid.reranking import expansion, k_reciprocal, tlift
-from reid.reranking._base import Found, anonymous
+from reid.reranking._base import Found, anonymous, refuse_unfit
 from reid.types import ImageRecord
 
 
@@ -81,10 +81,42 @@ def test_each_gets_what_the_one_before_made():
 
 @pytest.mark.parametrize("module", [k_reciprocal, expansion])
 def test_embeddings_are_wanted(module):
-    with pytest.raises(ConfigError, match="wanted a first stage with embeddings"):
+    with pytest.raises(ConfigError, match="wanted a first stage that compares embeddings by cosine"):
         module.COMPONENT(module.Config())(found("logit", query_QD=None, gallery_GD=None), out(), Silent())
 
 
 def test_tlift_wants_times():
     with pytest.raises(DatasetError, match=r"wanted the time of every image for TLift, found none for 30 of 30"):
         tlift.COMPONENT(tlift.Config())(found(gallery=images(30, time_s=None)), out(), Silent())
+
+
+@pytest.mark.parametrize("module", [k_reciprocal, expansion])
+def test_a_first_stage_without_cosines_is_refused_beforehand(module):
+    several = [tlift.COMPONENT(tlift.Config()), module.COMPONENT(module.Config())]
+    with pytest.raises(ConfigError, match=rf"rerank {module.Config().name}: wanted a first stage .*by cosine"):
+        refuse_unfit(several, images(4), images(30), cosine=False)
+    refuse_unfit(several, images(4), images(30), cosine=True)
+    refuse_unfit(several[:1], images(4), images(30), cosine=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "num_gallery"),
+    [
+        (k_reciprocal, {"k1": 20}, 20),
+        (expansion, {"num_query_neighbours": 20}, 20),
+        (expansion, {"num_gallery_neighbours": 20}, 21),  # an image does not join itself
+    ],
+)
+def test_a_gallery_that_is_too_small_is_refused_beforehand(module, changes, num_gallery):
+    reranker = module.COMPONENT(module.Config(**changes))
+    refuse_unfit([reranker], images(4), images(num_gallery), cosine=True)
+    with pytest.raises(ConfigError, match=rf"20 .*found {num_gallery - 1 - (num_gallery > 20)}\."):
+        refuse_unfit([reranker], images(4), images(num_gallery - 1), cosine=True)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_images_without_time_are_refused_beforehand(side):
+    both = [images(4), images(30)]
+    both[side] = images(len(both[side]), time_s=None)
+    with pytest.raises(DatasetError, match="wanted the time of every image for TLift"):
+        refuse_unfit([tlift.COMPONENT(tlift.Config())], *both, cosine=True)

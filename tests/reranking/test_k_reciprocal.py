@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from scipy.sparse import csr_array, vstack
 
 from reid.errors import ConfigError, ShapeError
-from reid.reranking._neighbours import EmbeddingDistances, neighbours
+from reid.reranking._distances import EmbeddingDistances
+from reid.reranking._neighbours import neighbours
 from reid.reranking._sparse import Overlaps, encoded, expanded_sets, locally_expanded
 from reid.reranking.k_reciprocal import Config, rerank_distances, rerank_embeddings
 from tests.reference import k_reciprocal as reference

@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reid.errors import DatasetError, ShapeError
+from reid.errors import ShapeError
+from reid.reranking import _pivots
 from reid.reranking import tlift as module
-from reid.reranking.tlift import Config, Sightings, tlift
-from reid.types import ImageRecord
+from reid.reranking._sightings import Sightings
+from reid.reranking.tlift import Config, tlift
 from tests.reference.golden import Golden
 from tests.reference.tlift import tlift as reference
 
@@ -96,7 +95,7 @@ def test_the_clock_may_start_anywhere(seed, shift):
 def test_block_sizes_change_nothing(monkeypatch):
     score_QG, query, gallery = drawn(1, num_query=30, num_gallery=200)
     found = tlift(score_QG, query, gallery=gallery)
-    monkeypatch.setattr(module, "_SCORE_BYTES", 5000)
+    monkeypatch.setattr(_pivots, "SCORE_BYTES", 5000)
     monkeypatch.setattr(module, "_CLOSENESS_BYTES", 1)
     np.testing.assert_allclose(tlift(score_QG, query, gallery=gallery), found, rtol=1e-6)
 
@@ -131,33 +130,6 @@ def test_result_goes_where_it_is_asked_to_and_scores_stay():
         tlift(score_QG, query, gallery=gallery, out=score_QG)
     with pytest.raises(ShapeError, match=r"wanted an array for scores \[Q, G\] = \[12, 60\], float32"):
         tlift(score_QG, query, gallery=gallery, out=np.empty((12, 60)))
-
-
-def record(name, camid, time_s):
-    return ImageRecord(path=Path(name), pid=1, camid=camid, time_s=time_s)
-
-
-def test_sightings_of_records():
-    found = Sightings.of([record("a.jpg", 3, 1.5), record("b.jpg", 0, 0.0)])
-    assert found.camid_N.tolist() == [3, 0]
-    assert found.time_s_N.tolist() == [1.5, 0.0]
-
-
-@pytest.mark.parametrize(("camid", "time_s", "what"), [(None, 1.0, "camera"), (1, None, "time")])
-def test_a_record_without_camera_or_time_is_named(camid, time_s, what):
-    with pytest.raises(DatasetError, match=rf"b\.jpg: wanted the {what} of every image.*none for 1 of 2.*another"):
-        Sightings.of([record("a.jpg", 0, 0.0), record("b.jpg", camid, time_s)])
-
-
-def test_missing_values_in_arrays():
-    with pytest.raises(DatasetError, match="image 1: wanted the time"):
-        Sightings(np.array([0, 1]), np.array([0.0, np.nan]))
-    with pytest.raises(DatasetError, match="image 0: wanted the camera"):
-        Sightings(np.array([-1, 1]), np.array([0.0, 1.0]))
-    with pytest.raises(ShapeError, match=r"found \[2\] and \[1\]"):
-        Sightings(np.array([0, 1]), np.array([0.0]))
-    with pytest.raises(ShapeError, match="one camera and one time"):
-        Sightings.of([])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1])

@@ -105,6 +105,14 @@ def test_a_saved_index_finds_the_same(kind, tmp_path):
             EmbeddingIndex.load(tmp_path / "index", other)
 
 
+def test_an_index_of_other_people_with_the_same_file_names(tmp_path):
+    one, two = ([ImageRecord(Path(f"/d/gallery/{pid}/1.jpg"), pid) for pid in pids] for pids in ((1, 2), (3, 4)))
+    EmbeddingIndex.build(np.eye(2), one).save(tmp_path / "index")
+    assert EmbeddingIndex.load(tmp_path / "index", one).num == 2
+    with pytest.raises(ShapeError, match="found one of another gallery"):
+        EmbeddingIndex.load(tmp_path / "index", two)
+
+
 @pytest.mark.parametrize("kind", ["exact", "faiss_flat"])
 def test_a_damaged_index_is_an_error(kind, tmp_path):
     with pytest.raises(CheckpointError, match="wanted the facts of an index"):

@@ -6,7 +6,7 @@ from reid.data.loader import TrainBatch
 from reid.engine.tasks.block import BlockTask
 from reid.experiment import resolve
 from reid.losses._base import LossSpec
-from reid.train import fresh_model
+from reid.models import fresh_model
 
 
 @pytest.fixture

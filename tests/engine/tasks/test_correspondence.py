@@ -34,7 +34,7 @@ def test_the_loss_compares_the_first_half_of_the_images_with_the_second(task):
     wanted = task.loss(task.model.matcher.pair(state[[0, 1]], state[[2, 3]]), still(2))
     torch.testing.assert_close(value.loss, wanted.loss)
     value.loss.backward()
-    assert task.model.matcher.project.weight.grad.abs().sum() > 0
+    assert task.model.matcher.keypoints.project.weight.grad.abs().sum() > 0
 
 
 def test_without_truth_there_is_nothing_to_learn(task):
