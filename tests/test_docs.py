@@ -79,9 +79,8 @@ def test_margins_on_photographs_are_those_recorded(sentence, method, other):
 
 
 def test_margins_of_the_demo_are_those_recorded():
-    said = README.partition("equally trained global embedding TransMatcher gains ")[2].partition(": ahead everywhere")[
-        0
-    ]
+    said = README.partition("equally trained global embedding TransMatcher gains ")[2]
+    said = said.partition(": ahead everywhere")[0]
     wanted = []
     for place, words in (("studio", "in its own domain,"), ("street", "on the street,"), ("mall", "in the mall")):
         ours, theirs = (recorded(f"synthped_{name}", f"synthped ({place})") for name in ("transmatcher", "embedding"))
