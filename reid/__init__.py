@@ -25,8 +25,10 @@ def load(run: Path | str, device: torch.device | str = "cpu") -> Model:
 
     Raises:
         CheckpointError: the folder is no run folder, or its checkpoint is missing or damaged.
+        ConfigError: the device cannot be used here.
     """
+    from reid.engine.device import usable_device  # noqa: PLC0415 - importing reid must not import torch
     from reid.models import load_model  # noqa: PLC0415
-    from reid.runs import RunFolder  # noqa: PLC0415 - importing reid must not import torch
+    from reid.runs import RunFolder  # noqa: PLC0415
 
-    return load_model(RunFolder(Path(run)), device)
+    return load_model(RunFolder(Path(run)), usable_device(device))

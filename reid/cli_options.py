@@ -9,7 +9,7 @@ import torch
 import typer
 
 from reid.data.loader import default_workers
-from reid.errors import ConfigError
+from reid.engine.device import usable_device
 from reid.progress import Terminal
 from reid.runs import CHECKOUT, Session
 
@@ -41,11 +41,5 @@ def open_session(data: Path, device: str, workers: int | None) -> Session:
     Raises:
         ConfigError: the device cannot be used here.
     """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-        torch.zeros(1, device=chosen).item()  # some that can be named cannot compute
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {name}: cannot be used here ({reason}). Use --device cpu.") from None
+    chosen = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Session(data, chosen, default_workers() if workers is None else workers, Terminal())

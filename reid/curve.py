@@ -61,7 +61,7 @@ def measure_curves(
     experiment = first.experiment(assignments)
     targets = _open_targets(first, experiment, seconds, session)
     lengths = _checked(top_ks, targets)
-    how = How(experiment.evaluation, session, first.path / "scores")
+    how = How(experiment.evaluation, session, first.path)
     refuse_unfit(how, lengths[-1], targets)
     model = load_model(first, session.device)
     stages = {

@@ -59,7 +59,7 @@ def evaluate(
     domains = open_domains(experiment, session)
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
-    how = How(experiment.evaluation, session, run.path / "scores")
+    how = How(experiment.evaluation, session, run.path)
     pipeline = pipeline or _own_pipeline(run, experiment)
     if pipeline is None:
         stamp, tests = _test_one_stage(run, experiment, domains, how)

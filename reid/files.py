@@ -54,6 +54,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         temporary.chmod(0o777 & ~_umask())
         if path.exists():
             outgoing = temporary.with_name(temporary.name + ".old")

@@ -128,6 +128,10 @@ def create_run(path: Path, experiment: Experiment) -> RunFolder:
         raise ConfigError(f"{path}: holds a run already. Continue it with --resume, or choose another --out.")
     if path.exists() and not path.is_dir():
         raise StorageError(f"{path}: wanted a folder for the run, found a file. Choose another.")
+    there = sorted(path.iterdir())[:1] if path.exists() else []
+    if there:  # a run that fails clears its folder away
+        found = there[0].name
+        raise ConfigError(f"{path}: wanted a new or empty folder for the run, found {found} in it. Choose another.")
     write_json(run.environment, environment())
     write_text(run.config, to_toml(experiment))
     return run

@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from reid import files
 from reid.errors import StorageError
 from reid.files import atomic_file, atomic_folder, claim_space, storage_error, write_json, write_text
 
@@ -91,3 +92,13 @@ def test_more_space_than_there_is(tmp_path):
     with pytest.raises(StorageError, match=r"wanted 1,073,741,824 MiB of disk, found .* MiB free"):
         claim_space(tmp_path / "file", 2**50)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_file_of_a_folder_is_flushed_before_the_folder_takes_its_name(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(files, "_flush", lambda path: flushed.append((path.name, (tmp_path / "new").exists())))
+    with atomic_folder(tmp_path / "new") as temporary:
+        (temporary / "deep").mkdir()
+        for name in ("a", "deep/b"):
+            (temporary / name).write_text("x")
+    assert sorted(flushed) == [("a", False), ("b", False)]

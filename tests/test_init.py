@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reid
-from reid.errors import CheckpointError
+from reid.errors import CheckpointError, ConfigError
 from reid.train import train
 
 
@@ -33,3 +33,11 @@ def test_load_says_what_is_missing(tmp_path, tiny, new_run):
         reid.load(tmp_path / "none")
     with pytest.raises(CheckpointError, match="Train first"):
         reid.load(new_run(tiny).path)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:9"])
+def test_load_wants_a_device_that_is_there(tiny, new_run, session, device):
+    run = new_run({**tiny, "stage": []})
+    train(run, session)
+    with pytest.raises(ConfigError, match=f"device {device}: cannot be used here"):
+        reid.load(run.path, device)

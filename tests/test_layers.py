@@ -87,3 +87,8 @@ def test_components_do_not_import_each_other(path):
 
 def test_every_file_has_a_line():
     assert {path.with_suffix("").parts[0] for path in FILES} - {"__init__"} <= set(LINE_OF)
+
+
+def test_the_house_stands_in_the_page_for_contributors():
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "\n".join("    " + ", ".join(sorted(names)) for names in LINES) + "\n" in page

@@ -115,6 +115,18 @@ def test_results_of_other_rules_are_numbered(experiment, tmp_path):
         run.free_results().write_text("{}")
 
 
+@pytest.mark.parametrize("there", ["environment.json", "events/mine", "log.jsonl", "photo.jpg"])
+def test_a_folder_with_something_in_it_is_not_taken_for_a_run(there, experiment, tmp_path):
+    (tmp_path / "mine" / there).parent.mkdir(parents=True)
+    (tmp_path / "mine" / there).write_text("mine")
+    name = there.partition("/")[0]
+    with pytest.raises(ConfigError, match=rf"mine: wanted a new or empty folder for the run, found {name} in it"):
+        create_run(tmp_path / "mine", experiment)
+    assert (tmp_path / "mine" / there).read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert create_run(tmp_path / "empty", experiment).config.exists()
+
+
 def test_what_failed_before_it_saved_anything_is_removed(experiment, tmp_path):
     run = create_run(tmp_path / "run", experiment)
     TrainingLog(run.path).close()

@@ -25,8 +25,17 @@ _SHA256_KEY = "source_sha256"
 
 
 def weights_folder() -> Path:
-    """Where downloads are kept: the environment variable REID_WEIGHTS, or ``~/.cache/reid/weights``."""
-    return Path(os.environ.get("REID_WEIGHTS") or "~/.cache/reid/weights").expanduser()
+    """Where downloads are kept: the environment variable REID_WEIGHTS, or ``~/.cache/reid/weights``.
+
+    Raises:
+        WeightsError: neither the variable nor a home folder is known.
+    """
+    try:
+        return Path(os.environ.get("REID_WEIGHTS") or "~/.cache/reid/weights").expanduser()
+    except RuntimeError as error:
+        raise WeightsError(
+            f"weights: wanted a folder to keep them in, found none ({error}). Set REID_WEIGHTS."
+        ) from None
 
 
 def fetch_state(url: str, sha256: str, progress: Progress) -> dict[str, Tensor]:

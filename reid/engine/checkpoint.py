@@ -123,13 +123,13 @@ def latest(checkpoints: Path) -> Path:
 
 
 def keep_latest(checkpoints: Path, number: int) -> None:
-    """Delete all but the ``number`` latest checkpoints, ``number`` >= 1.
+    """Delete all but the ``number`` latest checkpoints, ``number`` >= 1, and what is left of unfinished ones.
 
     Raises:
         StorageError: one cannot be deleted.
     """
-    for epoch in saved_epochs(checkpoints)[:-number]:
-        folder = epoch_folder(checkpoints, epoch)
+    begun = checkpoints.glob(".epoch_*")  # a process was killed while it wrote them
+    for folder in [*begun, *(epoch_folder(checkpoints, epoch) for epoch in saved_epochs(checkpoints)[:-number])]:
         try:
             shutil.rmtree(folder)
         except OSError as error:
@@ -148,6 +148,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        return CheckpointError(f"{path}: cannot be read: {error.strerror}. Check its permissions and the disk.")
     problem = "no such file" if isinstance(error, FileNotFoundError) else f"damaged or cut off ({error})"
     return CheckpointError(
         f"{path}: {problem}. Remove {path.parent.name} to go back to the checkpoint before it, where there is one."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reid.backbones._base import Backbone
 from reid.data.loader import as_rgb, read_image
 from reid.data.transforms import TestTransform
-from reid.errors import ShapeError
+from reid.errors import ImageError, ShapeError
 from reid.matchers._base import Matcher
 from reid.nn.map_norm import MapNorms
 from reid.types import FeatureMaps, ImageState
@@ -100,10 +100,13 @@ class Model(nn.Module):
         image_BCHW = image_BCHW.to(self.device, non_blocking=True)
         if image_BCHW.dtype == torch.uint8:
             image_BCHW = image_BCHW.float() / 255
+        weight = next(self.parameters(), None)
+        if weight is not None:
+            image_BCHW = image_BCHW.to(weight.dtype)
         return image_BCHW.contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def encode(self, images: Tensor | Path | str | Image.Image | Sequence[Path | str | Image.Image]) -> ImageState:
+    def encode(self, images: Tensor | Path | str | Image.Image | Iterable[Path | str | Image.Image]) -> ImageState:
         """Compute the states of images, for use.
 
         Args:
@@ -113,17 +116,21 @@ class Model(nn.Module):
             the state of each image, in order.
 
         Raises:
-            ImageError: a file is missing, truncated or no image, or an image's values have no known range.
+            ImageError: a file is missing, truncated or no image, an image's values have no known range, or there is
+                no image at all.
+            ShapeError: a batch is of another shape, or its values are not those of images.
         """
         self.eval()
         if isinstance(images, Tensor):
+            _refuse_no_images(images)
             return ImageState.cat([self(chunk) for chunk in images.split(ENCODE_BATCH)])
-        if isinstance(images, str | Path | Image.Image):
-            images = [images]
+        listed = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+        if not listed:
+            raise ImageError("encode: wanted at least one image, found none.")
         resize = TestTransform(self.image_size)
         states = []
-        for start in range(0, len(images), ENCODE_BATCH):
-            chunk = [_open(image) for image in images[start : start + ENCODE_BATCH]]
+        for start in range(0, len(listed), ENCODE_BATCH):
+            chunk = [_open(image) for image in listed[start : start + ENCODE_BATCH]]
             states.append(self(torch.stack([resize(image) for image in chunk])))
         return ImageState.cat(states)
 
@@ -140,4 +147,24 @@ class Model(nn.Module):
 
 
 def _open(image: Path | str | Image.Image) -> Image.Image:
-    return as_rgb(image, "image") if isinstance(image, Image.Image) else read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return as_rgb(image, "image")
+    if not isinstance(image, str | Path):
+        raise ImageError(
+            f"encode: wanted image files, PIL images or a tensor [B, 3, H, W], found {type(image).__name__}. Make a "
+            "tensor or PIL images of an array first."
+        )
+    return read_image(Path(image))
+
+
+def _refuse_no_images(image_BCHW: Tensor) -> None:
+    if len(image_BCHW) == 0:
+        raise ImageError("encode: wanted at least one image, found none.")
+    if image_BCHW.dtype == torch.uint8:
+        return
+    low, high = (float(value) for value in image_BCHW.aminmax())
+    if not image_BCHW.is_floating_point() or not 0 <= low <= high <= 1:
+        raise ShapeError(
+            f"encode: wanted uint8 values of 0 to 255, or floats of 0 to 1, found {image_BCHW.dtype} of {low:.3g} to "
+            f"{high:.3g}. Divide by 255, or convert to uint8."
+        )

@@ -33,17 +33,15 @@ class OptimizerConfig(Config):
 def parameter_groups(model: Model, loss: nn.Module, frozen: Collection[str] = ()) -> Groups:
     """Parameters to train by role: ``backbone`` and the matcher's; the loss's own count as ``decoder``'s.
 
-    Parameters of the roles in ``frozen`` are told to need no gradient, all others to need one.
+    Parameters of the roles in ``frozen`` are told to need no gradient, all others to need one. A loss's are never
+    frozen: a classifier that stays as it was drawn teaches nothing.
 
     Raises:
-        ConfigError: a role is to be frozen that the matcher does not have.
+        ConfigError: a role is to be frozen that the model does not have, or nothing is left to train.
     """
-    groups: Groups = {"backbone": [], "encoder": [], "decoder": list(loss.parameters())}
-    if model.backbone is not None:
-        groups["backbone"] = list(model.backbone.parameters())
-    for group in model.matcher.parameter_groups():
-        groups[group.role] = [*group.parameters, *groups.get(group.role, ())]
-    unknown = sorted(set(frozen) - groups.keys())
+    groups: Groups = {} if model.backbone is None else {"backbone": list(model.backbone.parameters())}
+    groups |= {group.role: list(group.parameters) for group in model.matcher.parameter_groups()}
+    unknown = sorted(set(frozen) - groups.keys() - {"backbone"})
     if unknown:
         raise ConfigError(
             f"stage.frozen: wanted some of {', '.join(groups)}, which {type(model.matcher).__name__} has, found "
@@ -52,22 +50,20 @@ def parameter_groups(model: Model, loss: nn.Module, frozen: Collection[str] = ()
     for role, parameters in groups.items():
         for parameter in parameters:
             parameter.requires_grad_(role not in frozen)
-    return {role: parameters for role, parameters in groups.items() if role not in frozen}
+    kept = {role: parameters for role, parameters in groups.items() if role not in frozen}
+    if not any(kept.values()):
+        raise ConfigError("stage: wanted parameters to train, found none: all are frozen. Take a role out of frozen.")
+    kept["decoder"] = [*kept.get("decoder", ()), *loss.parameters()]
+    return kept
 
 
 def build_optimizer(config: OptimizerConfig, groups: Groups) -> Optimizer:
-    """One optimiser over all groups; each remembers its starting rate as ``initial_lr``.
-
-    Raises:
-        ConfigError: there is no parameter to train.
-    """
+    """One optimiser over all groups; each remembers its starting rate as ``initial_lr``."""
     tables = []
     for role, parameters in groups.items():
         lr = config.lr * (config.backbone_lr_factor if role == "backbone" else 1.0)
         if parameters:
             tables.append({"params": parameters, "lr": lr, "initial_lr": lr, "role": role})
-    if not tables:
-        raise ConfigError("stage: wanted parameters to train, found none: all are frozen. Take a role out of frozen.")
     if config.name == "adamw":
         return AdamW(tables, lr=config.lr, weight_decay=config.weight_decay)
     nesterov = config.momentum > 0

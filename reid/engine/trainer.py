@@ -105,6 +105,8 @@ class Trainer:
         self._groups = parameter_groups(self._model, stage.task.loss, frozen=stage.frozen)
         self._optimizer = build_optimizer(stage.optimizer, self._groups)
         self._scaler = torch.amp.GradScaler(self._model.device.type, enabled=stage.precision == "fp16")
+        self._statistics = [buffer for buffer in self._model.buffers() if buffer.is_floating_point()]
+        self._kept = [buffer.clone() for buffer in self._statistics]
 
     def fit(self) -> None:
         """Train to the end of the stage.
@@ -161,6 +163,8 @@ class Trainer:
         self._stage.task.train()
         if self._model.backbone is not None and self._stage.backbone_mode == "eval":
             self._model.backbone.eval()
+        if self._model.norms is not None and "encoder" in self._stage.frozen:
+            self._model.norms.eval()  # it has no parameters to tell by
         for module in self._model.modules():
             parameters = list(module.parameters())
             if parameters and not any(parameter.requires_grad for parameter in parameters):
@@ -171,13 +175,15 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self._model.device, stage.precision):
             value = stage.task(batch)
-        if value.loss is None:
+        if value.loss is None:  # what was not finite has gone through the batch norms: forget it
+            torch._foreach_copy_(self._statistics, self._kept)
             return None, value.accuracy
         self._scaler.scale(value.loss).backward()
         self._scaler.unscale_(self._optimizer)
         clip_gradients(self._groups, stage.optimizer.clip_norm)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        torch._foreach_copy_(self._kept, self._statistics)
         return float(value.loss.detach()), value.accuracy
 
     def _class_distances(self, representatives: Sequence[int]) -> Tensor:
@@ -220,7 +226,8 @@ class Trainer:
     def _end_epoch(self, tally: Tally) -> None:
         clock, facts = self._clock, tally.facts()
         # a checkpoint of weights that are lost would drive out those that are not
-        if tally.finite_steps == 0 or not all(parameter.isfinite().all() for parameter in self._model.parameters()):
+        tensors = self._stage.task.state_dict().values()  # statistics of batch norms among them
+        if tally.finite_steps == 0 or not all(tensor.isfinite().all() for tensor in tensors):
             raise TrainingError(
                 f"epoch {clock.epoch + 1}: wanted finite weights and losses, found {tally.finite_steps} finite losses "
                 f"in {tally.steps} steps. Lower stage.optimizer.lr ({self._stage.optimizer.lr}) or set clip_norm, in a "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def score_gallery(
         gallery: gallery states in order, in chunks of any size. Each is used once and let go.
         num_gallery: how many images ``gallery`` yields in all.
         how: block sizes and memory; None: the defaults.
-        out: file (``.npy``) for scores that do not fit ``how.score_memory``; an existing one is replaced.
+        out: name for a file of scores that do not fit ``how.score_memory``; see :func:`allocate_scores`.
         progress: where pairs/s and the time left are shown.
 
     Raises:
@@ -128,12 +128,7 @@ def score_gallery(
         raise ShapeError(f"score_gallery: wanted query and gallery images, found {num_query} and {num_gallery}.")
     size = how.gallery_images(query.nbytes // num_query)
     score_QG = allocate_scores((num_query, num_gallery), out, how.score_memory)
-    try:
-        score_s, seconds = _fill(score_QG, score, query, _parts(gallery, size), how.query_block, progress or Silent())
-    except BaseException:
-        if out is not None and isinstance(score_QG, np.memmap):
-            out.unlink()  # zeros where nothing was scored would look like scores
-        raise
+    score_s, seconds = _fill(score_QG, score, query, _parts(gallery, size), how.query_block, progress or Silent())
     return GalleryScores(score_QG, score_s, seconds - score_s)
 
 
@@ -204,7 +199,9 @@ def _refuse_not_finite(block_QG: NDArray[np.float32], first_query: int, first_ga
 
 
 def allocate_scores(shape: tuple[int, int], out: Path | None, max_memory: int) -> NDArray[np.float32]:
-    """Room for scores [Q, G]: in memory, or a memory map of the ``.npy`` file ``out`` where that is too little.
+    """Room for scores [Q, G]: in memory, or in a memory map where that is too little.
+
+    The map's file is made at ``out``, where another is replaced, and loses its name at once: it goes with the scores.
 
     Raises:
         StorageError: a file is needed and ``out`` is None, cannot be written or does not fit on the disk.
@@ -218,13 +215,12 @@ def allocate_scores(shape: tuple[int, int], out: Path | None, max_memory: int) -
             f"score_gallery: {need}, more than the {max_memory / 2**20:,.0f} MiB allowed in memory, and there is no "
             "file to put them in. Name one, or allow more memory."
         )
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    offset = header.tell()
-    claim_space(out, offset + num_bytes)
-    with out.open("rb+") as file:
-        file.write(header.getvalue())
-    return np.memmap(out, dtype=np.float32, mode="r+", offset=offset, shape=shape)
+    claim_space(out, num_bytes)
+    try:
+        return np.memmap(out, dtype=np.float32, mode="r+", shape=shape)
+    finally:
+        with suppress(PermissionError):  # Windows keeps a file that is in use
+            out.unlink()
 
 
 def _miscounted(num_gallery: int, found: str) -> ShapeError:

@@ -119,13 +119,13 @@ def test_another_architecture_is_described():
 
 
 def test_epochs_are_numbers_and_other_names_are_not_looked_at(tmp_path):
-    for name in ("epoch_2", "epoch_10", "epoch_1", ".epoch_11.abc", "epoch_x", "notes"):
+    for name in ("epoch_2", "epoch_10", "epoch_1", "epoch_x", "notes"):
         (tmp_path / name).mkdir()
     assert saved_epochs(tmp_path) == [1, 2, 10]
     assert latest(tmp_path) == epoch_folder(tmp_path, 10)
     keep_latest(tmp_path, 2)
     assert saved_epochs(tmp_path) == [2, 10]
-    assert (tmp_path / ".epoch_11.abc").exists()
+    assert (tmp_path / "epoch_x").exists()
     assert saved_epochs(tmp_path / "none") == []
 
 
@@ -142,3 +142,27 @@ def test_a_checkpoint_that_cannot_be_deleted(folder, monkeypatch):
     monkeypatch.setattr(module.shutil, "rmtree", refuse)
     with pytest.raises(StorageError, match=r"epoch_1: cannot be deleted: Permission denied"):
         keep_latest(folder.parent, 1)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(name, folder, monkeypatch):
+    for method in ("read_bytes", "read_text"):
+        read = getattr(Path, method)
+
+        def denied(self, *arguments, read=read, **options):
+            if self.name == name:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return read(self, *arguments, **options)
+
+        monkeypatch.setattr(Path, method, denied)
+    with pytest.raises(CheckpointError, match=rf"{name}: cannot be read: Permission denied\. Check") as caught:
+        load_checkpoint(folder)
+    assert "Remove" not in str(caught.value)
+
+
+def test_unfinished_checkpoints_are_cleared_away(tmp_path):
+    save_checkpoint(tmp_path / "epoch_1", SAVED)
+    (tmp_path / ".epoch_2.abcd").mkdir()
+    (tmp_path / ".epoch_2.abcd" / "model.safetensors").write_text("half")
+    keep_latest(tmp_path, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_1"]

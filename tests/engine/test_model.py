@@ -112,6 +112,25 @@ def test_a_tensor_of_another_shape(shape, model):
         model.encode(torch.rand(shape))
 
 
-def test_no_images(model):
-    with pytest.raises(ShapeError):
-        model.encode([])
+def test_images_in_any_iterable_and_any_float_type(model, paths):
+    expected = model.encode(paths)
+    assert same(model.encode(path for path in paths), expected)
+    pixels = torch.rand(3, 3, 64, 32)
+    wanted, found = model.encode(pixels), model.encode(pixels.double())
+    assert all(torch.allclose(wanted[name], found[name], atol=1e-5) for name in wanted.tensors)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "said"),
+    [
+        ([], ImageError, "wanted at least one image, found none"),
+        (torch.zeros(0, 3, 64, 32), ImageError, "wanted at least one image, found none"),
+        (255 * torch.ones(1, 3, 64, 32), ShapeError, r"floats of 0 to 1, found torch\.float32 of 255 to 255"),
+        (torch.full((1, 3, 64, 32), torch.nan), ShapeError, "of nan to nan"),
+        (torch.ones(1, 3, 64, 32, dtype=torch.int64), ShapeError, r"found torch\.int64 of 1 to 1"),
+        (np.zeros((2, 64, 32, 3)), ImageError, "found ndarray. Make a tensor or PIL images of an array first"),
+    ],
+)
+def test_what_is_no_image(model, images, error, said):
+    with pytest.raises(error, match=said):
+        model.encode(images)

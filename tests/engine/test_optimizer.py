@@ -57,8 +57,11 @@ def test_every_parameter_is_in_one_group_by_the_released_cut(model):
 @pytest.mark.parametrize("frozen", [("backbone",), ("encoder", "decoder")])
 def test_frozen_roles_need_no_gradient_until_they_are_thawed(frozen, model):
     everything = parameter_groups(model, WithScale())
-    groups = parameter_groups(model, WithScale(), frozen)
-    assert set(groups) == {"backbone", "encoder", "decoder"} - set(frozen)
+    loss = WithScale()
+    groups = parameter_groups(model, loss, frozen)
+    assert set(groups) == ({"backbone", "encoder"} - set(frozen)) | {"decoder"}
+    assert (ids(groups["decoder"]) == {id(loss.scale)}) is ("decoder" in frozen)
+    assert loss.scale.requires_grad
     for role in ("backbone", "encoder"):
         assert {p.requires_grad for p in everything[role]} == {role not in frozen}
     parameter_groups(model, WithScale())
@@ -91,9 +94,15 @@ def test_momentum_zero_is_plain_sgd(model):
     assert {group["nesterov"] for group in optimizer.param_groups} == {False}
 
 
-def test_nothing_to_train_is_refused():
+def test_nothing_to_train_is_refused(model):
     with pytest.raises(ConfigError, match="all are frozen"):
-        build_optimizer(OptimizerConfig(), {"decoder": []})
+        parameter_groups(model, WithScale(), ("backbone", "encoder", "decoder"))
+
+
+def test_roles_that_are_not_there_are_not_frozen(tiny):
+    model = fresh_model(resolve({**tiny, "matcher": {"name": "embedding", "stride": 8}}, "a test"))
+    with pytest.raises(ConfigError, match="wanted some of backbone, encoder, which Embedding has, found decoder"):
+        parameter_groups(model, WithScale(), ("decoder",))
 
 
 def test_factors_do_not_accumulate(model):

@@ -5,6 +5,8 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from reid.build import build_loss, build_sampler
 from reid.data.loader import train_batches
@@ -19,7 +21,7 @@ from reid.engine.tally import Clock
 from reid.engine.tasks.block import BlockTask
 from reid.engine.trainer import Stage, Trainer
 from reid.engine.training_set import TrainingSet
-from reid.errors import CheckpointError, StorageError
+from reid.errors import CheckpointError, StorageError, TrainingError
 from reid.experiment import resolve
 from reid.losses._base import LossSpec
 from reid.models import fresh_model
@@ -152,3 +154,43 @@ def test_a_checkpoint_of_another_loss_is_refused(make, tmp_path, tiny, data):
     trainer._stage.task.loss = build_loss({"name": "identity_triplet"}, LossSpec(10, 128))
     with pytest.raises(CheckpointError, match=r"the loss in state\.safetensors: .*missing: classifier\.weight"):
         trainer.resume(checkpoint)
+
+
+def spoiled(pixels):
+    """Batches of which the second has an infinite pixel."""
+
+    def load(*arguments, **options):
+        for number, batch in enumerate(pixels(*arguments, **options)):
+            if number == 1:
+                image_BCHW = batch.inputs.float() / 255
+                image_BCHW[0, 0, 0, 0] = torch.inf
+                batch = replace(batch, inputs=image_BCHW)  # noqa: PLW2901
+            yield batch
+
+    return load
+
+
+def test_a_batch_that_is_not_finite_leaves_no_trace_in_batch_norms(make, monkeypatch, tmp_path):
+    monkeypatch.setattr(training_set, "train_batches", spoiled(train_batches))
+    trainer, _ = make(num_images=2)
+    trainer.fit()
+    state = load_checkpoint(latest(tmp_path / "checkpoints")).model
+    assert all(tensor.isfinite().all() for tensor in state.values())
+    epochs = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert any(line.get("skipped_steps") == 1 for line in epochs)
+
+
+def test_statistics_that_are_not_finite_are_not_saved(make, monkeypatch, tmp_path):
+    trainer, _ = make()
+    norm = next(module for module in trainer._model.modules() if isinstance(module, nn.BatchNorm1d))
+    step = Trainer._train_step
+
+    def poisoned(self, batch):
+        value = step(self, batch)
+        norm.running_mean.fill_(torch.nan)
+        return value
+
+    monkeypatch.setattr(Trainer, "_train_step", poisoned)
+    with pytest.raises(TrainingError, match="wanted finite weights"):
+        trainer.fit()
+    assert not list((tmp_path / "checkpoints").glob("*"))

@@ -92,7 +92,7 @@ def amx() -> Native:
         library = ctypes.CDLL(str(_compiled(SOURCE, _FLAGS)))
         for name, types in _ARGUMENTS.items():
             getattr(library, name).argtypes = types
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # RuntimeError: there is no home folder
         return Native(None, f"{SOURCE.name} could not be compiled or loaded: {_last_line(error)}")
     if library.reid_enable() != 0:
         return Native(None, "the operating system does not grant the AMX registers")

@@ -1,5 +1,6 @@
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,13 @@ def test_compiled_once_and_kept(fresh, monkeypatch):
     native.amx.cache_clear()
     assert native.amx().library is not None
     assert list(native.cache_folder().iterdir()) == [kept]
+
+
+def test_without_a_home_folder(monkeypatch, fresh):
+    monkeypatch.delenv("REID_KERNELS", raising=False)
+
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert "Could not determine home directory" in native.amx().reason
