@@ -144,6 +144,9 @@ def main() -> None:
     except ReidError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
         sys.exit(2)
+    except PermissionError as error:  # asking whether a file is there can be forbidden, anywhere
+        typer.secho(f"StorageError: {error.filename}: {error.strerror}. Check the permissions.", fg="red", err=True)
+        sys.exit(2)
 
 
 def _plans(path: Path, assignments: list[str] | None, protocol: str | None) -> list[tuple[str, Experiment]]:

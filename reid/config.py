@@ -120,7 +120,7 @@ def _step(target: Any, part: str, assignment: str) -> Any:
 
 
 def _index(items: list[Any], part: str, assignment: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise ConfigError(f"--set {assignment}: wanted a number from 0 to {len(items) - 1}, found {part!r}.")
     return int(part)
 

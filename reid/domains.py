@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,12 +91,12 @@ def open_domains(experiment: Experiment, session: Session) -> Domains:
     held = hold_out(records, experiment.validation_pids, experiment.seed)
     opened = [_open(table, session) for table in experiment.target]
     targets = [_target(data.label, data.query, data.gallery, checked=data.counts_checked) for data in opened]
-    _refuse_namesakes(target.label for target in targets)
     for target in targets:
         refuse_leaks(records, [*target.query, *target.gallery])
     checked = all(source.counts_checked for source in sources)
     if experiment.validation_pids:
         targets.append(_target(VALIDATION, held.query, held.gallery, checked=checked))
+    _refuse_namesakes(targets)
     return Domains(tuple(source.label for source in sources), checked, held.train, tuple(targets))
 
 
@@ -176,10 +175,14 @@ def _open(table: Table, session: Session) -> DataSet:
     return data if dataset.config.label is None else replace(data, label=dataset.config.label)
 
 
-def _refuse_namesakes(labels: Iterable[str]) -> None:
-    twice = [label for label, number in Counter(labels).items() if number > 1]
+def _refuse_namesakes(targets: Sequence[Target]) -> None:
+    names = [target.file_name for target in targets]  # also of pictures
+    twice = [target.label for target in targets if names.count(target.file_name) > 1]
     if twice:
-        raise ConfigError(f"[[target]]: found two targets named {twice[0]!r}. Give one of them a label of its own.")
+        held = f" ({VALIDATION} is the name of held-out identities)" if VALIDATION in twice else ""
+        raise ConfigError(
+            f"[[target]]: found two targets named {twice[0]!r}, or nearly so{held}. Give one of them another label."
+        )
 
 
 def _target(label: str, query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, checked: bool) -> Target:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from reid.data.loader import read_image
 from reid.data.transforms import TestTransform
 from reid.engine.model import Model
 from reid.errors import ConfigError
+from reid.images import read_image
 from reid.models import load_model
 from reid.report.correspondences import MatchedPair
 from reid.runs import RunFolder

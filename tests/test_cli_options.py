@@ -18,5 +18,5 @@ def test_defaults_are_the_machine_s(tmp_path):
 
 
 def test_a_device_that_cannot_be_used(tmp_path):
-    with pytest.raises(ConfigError, match="--device meta: cannot be used here"):
+    with pytest.raises(ConfigError, match="device meta: cannot be used here"):
         open_session(tmp_path, "meta", 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reid.domains import Target, open_domains
-from reid.errors import DatasetError, ProtocolError, SamplingError
+from reid.errors import ConfigError, DatasetError, ProtocolError, SamplingError
 from reid.experiment import resolve
 from tests.drawn import draw_person
 
@@ -114,3 +114,18 @@ def test_no_source_gives_nothing_to_train_on(tiny, session):
 )
 def test_labels_become_file_names(label, name):
     assert Target(label, [], [], counts_checked=True).file_name == name
+
+
+@pytest.mark.parametrize("labels", [("a", "a"), ("a (b)", "a b"), ("validation",)])
+def test_targets_have_names_of_their_own(labels, tiny, session):
+    targets = [{**MARKET, "label": label} for label in labels]
+    with pytest.raises(ConfigError, match="found two targets named"):
+        opened(tiny, session, target=targets, validation_pids=3)
+
+
+def test_a_label_does_not_hide_a_leak(tiny, data_root, session_on, draw_two):
+    for split in ("train", "query", "gallery"):
+        draw_two(data_root / "mine" / split / "1")
+    folder = {"name": "folder", "root": "mine"}
+    with pytest.raises(ProtocolError):
+        opened(tiny, session_on(data_root), source=[folder], target=[{**folder, "label": "my shop"}])

@@ -97,7 +97,7 @@ def test_more_space_than_there_is(tmp_path):
 def test_every_file_of_a_folder_is_flushed_before_the_folder_takes_its_name(tmp_path, monkeypatch):
     flushed = []
     monkeypatch.setattr(files, "_flush", lambda path: flushed.append((path.name, (tmp_path / "new").exists())))
-    with atomic_folder(tmp_path / "new") as temporary:
+    with atomic_folder(tmp_path / "new", flush=True) as temporary:
         (temporary / "deep").mkdir()
         for name in ("a", "deep/b"):
             (temporary / name).write_text("x")

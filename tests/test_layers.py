@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "reid"
 LINES = [
-    {"errors", "types", "config", "files", "memory", "progress", "vision"},
+    {"errors", "types", "config", "files", "images", "memory", "progress", "vision"},
     {"nn", "kernels"},
     {"datasets"},
     {"backbones"},

@@ -12,20 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from reid.data._random import generator
 from reid.data._workers import load_batches
 from reid.data.transforms import TestTransform, TrainTransform
-from reid.errors import ImageError
+from reid.images import read_image
 from reid.types import FeatureMaps, ImageRecord, Warps
 
 _MAX_WORKERS = 8  # about 2,400 augmented images a second at 384 x 128: more than one GPU trains on
-_GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
-_GREY_16_AS_32 = ("PNG", "PPM")  # formats of whose 16 bits Pillow makes, or has made, mode I
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +39,6 @@ class TrainBatch:
     label_B: Tensor
     read_s: float
     warps: Warps | None = None
-
-
-def read_image(path: Path) -> Image.Image:
-    """Read one image file completely, as :func:`as_rgb` makes it.
-
-    Raises:
-        ImageError: the file is missing, unreadable, truncated, no image, or of values whose range nobody knows.
-    """
-    try:
-        with Image.open(path) as image:
-            return as_rgb(image, str(path))
-    except FileNotFoundError:
-        raise ImageError(
-            f"{path}: wanted an image, found no such file. Check its name; of a data set's image, the data root too."
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: wanted a whole image, found{_told(path, error)}") from None
-
-
-def as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """An image as it is meant to be seen: upright, 8 bits a channel, what is see-through before white.
-
-    Args:
-        image: of any mode; left as it is.
-        name: of the image, for the error.
-
-    Returns:
-        an image of its own, mode RGB.
-
-    Raises:
-        ImageError: its values have no range that is known, such as those of 32 bits.
-    """
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode in _GREY_16 or (image.mode == "I" and image.format in _GREY_16_AS_32):
-        image = Image.fromarray(((np.asarray(image, np.int64) + 128) // 257).astype(np.uint8))
-    if image.mode in ("I", "F", "La"):
-        raise ImageError(
-            f"{name}: wanted an image of 8 or 16 bits a channel, found one of mode {image.mode}, of whose values "
-            "nobody knows which is white. Save it as an 8-bit PNG or JPEG."
-        )
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def default_workers() -> int:
@@ -155,15 +106,6 @@ def test_batches(
 def file_names(records: Sequence[ImageRecord]) -> list[str]:
     """Of the images: as strings, for Paths take many times as long to send to a worker."""
     return [str(record.path) for record in records]
-
-
-def _told(path: Path, error: Exception) -> str:
-    """What was found instead of an image, and what to do about it."""
-    if path.is_dir():
-        return " a folder. Name an image file."
-    if isinstance(error, UnidentifiedImageError):
-        return " none. Name a picture such as a JPEG or PNG; if it was one, copy or unpack the file again."
-    return f": {error}. Copy or unpack the file again."
 
 
 def _read_train(transform: TrainTransform, seed: int, epoch: int, name: str, place: int) -> tuple[Tensor]:

@@ -14,9 +14,10 @@ from torch import Tensor
 from reid.config import Config
 from reid.data._random import generator
 from reid.data._workers import load_batches
-from reid.data.loader import TrainBatch, file_names, read_image
+from reid.data.loader import TrainBatch, file_names
 from reid.data.surface_images import PairKind, SurfaceImages
 from reid.data.warps import WarpConfig, WarpedPair, warped_pair
+from reid.images import read_image
 from reid.types import ImageRecord, Warp, Warps
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -14,6 +14,8 @@ from tabulate import tabulate
 from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig
 from reid.datasets._counts import CountRow, count_rows, difference, likely_cause, what_to_do
 from reid.datasets._listing import examples
+from reid.errors import ImageError
+from reid.images import read_image
 from reid.progress import Progress, Silent
 from reid.types import ImageRecord
 
@@ -167,12 +169,11 @@ def _unreadable_images(data: DataSet, progress: Progress) -> list[Problem]:
 
 
 def _fault(path: Path) -> str:
-    """Why the image cannot be decoded, or "" if it can."""
+    """Why the image cannot be used, or "" if it can: what training would say."""
     try:
+        read_image(path)
         with Image.open(path) as image:
-            image.verify()
-        with Image.open(path) as image:  # an image that was verified cannot be loaded any more
-            image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image.verify()  # checksums, which reading passes over
+    except (ImageError, OSError, SyntaxError, ValueError) as error:
         return str(error).replace(str(path), "the file") or type(error).__name__
     return ""

@@ -97,7 +97,13 @@ class CUHK03NP(Dataset):
                 f"{NAME}: wanted {protocol} beside {raw}, found only the latter. It is part of the new protocol's "
                 "repository, see datasets/README.md."
             )
-        convert(raw, protocols[0], variant, base / variant, self.progress)
+        folder = base / variant
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DatasetError(
+                f"{NAME}: wanted {FOLDERS['train']} in {folder}, or no such folder, to convert {raw.name} into, found "
+                "something else there. Move it away, or name the set's root."
+            )
+        convert(raw, protocols[0], variant, folder, self.progress)
 
 
 COMPONENT = CUHK03NP

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,17 +19,18 @@ from reid.types import ImageRecord, Role
 
 NAME = "folder"
 COLUMNS = ("path", "pid", "camid", "time_s", "split", "role")
+_Numbering = Callable[[Collection[str]], Mapping[str, int]]
 ROLES: dict[str, Role] = {"person": "person", "distractor": "distractor", "junk": "junk"}
 
 
 class Config(DatasetConfig):
     """Table of a folder or CSV of one's own.
 
-    ``root`` is required and may name a ``.csv`` file. ``label`` is by default root's name; sets of the same label
-    share their identities.
+    ``root`` is required and may name a ``.csv`` file. ``label`` is by default root's name, and a name only.
     """
 
     name: Literal["folder"] = "folder"
+    people: str | None = None  # roots with the same word show the same people by the same pids; None: none but itself
 
 
 class _Row(NamedTuple):
@@ -49,6 +51,9 @@ class Folder(Dataset):
     columns ``path`` (relative to the CSV) and ``pid``, and may have ``camid``, ``time_s`` (seconds), ``split``
     (default train) and ``role`` (person, distractor, junk; only a person needs a pid). Without camera ids the
     same-camera rule cannot be applied.
+
+    Which people may be the same as those of another set is told by its root, not by its label: a root opened twice, as
+    a source and as a target, shows the same people, two roots show others unless ``people`` says otherwise.
     """
 
     config: Config
@@ -76,24 +81,37 @@ class Folder(Dataset):
         if not root.exists():
             raise DatasetError(f"{NAME}: wanted a folder or a .csv file, found nothing at root = {root}. Correct it.")
         rows = list(_tree(root) if root.is_dir() else _table(root))
-        label = self.config.label or root.resolve().stem
-        splits = _records(rows, f"{NAME}:{label}")
+        root, people = root.resolve(), self.config.people
+        label = self.config.label or root.stem
+        own = f"{root.stem}:{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"  # the name first: it gives an order
+        splits = _records(rows, f"{NAME}:{people or own}", _numbers if people is None else _shared_numbers)
+        _refuse_finding_itself(splits)
         splits["train"] = [record for record in splits["train"] if record.role == "person"]
         return checked(data_set(NAME, splits, root, label=f"{NAME} ({label})"), self)
 
 
 def _tree(root: Path) -> Iterator[_Row]:
     folders = _subfolders(root)
-    if not {folder.name for folder in folders} & set(SPLITS):
-        for folder in folders:
-            yield from (_Row(path, folder.name) for path in image_files(NAME, folder))
+    if not {folder.name.lower() for folder in folders} & set(SPLITS):
+        yield from _identities(folders)
         return
     strange = [folder.name for folder in folders if folder.name not in SPLITS]
     if strange:
         raise unreadable_names(NAME, root, strange, f"beside each other only {', '.join(SPLITS)}")
     for split in folders:
-        for folder in _subfolders(split):
-            yield from (_Row(path, folder.name, split.name) for path in image_files(NAME, folder))
+        yield from _identities(_subfolders(split), split.name)
+
+
+def _identities(folders: Sequence[Path], split: str = "train") -> Iterator[_Row]:
+    for folder in folders:
+        _refuse_junk(folder.name, f"folder {folder}")
+        deeper = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name))
+        if deeper:
+            raise unreadable_names(NAME, folder, deeper, "the images of one identity and no folders")
+        paths = image_files(NAME, folder)
+        if not paths:
+            raise DatasetError(f"{NAME}: wanted images of an identity in {folder}, found none. Remove the folder.")
+        yield from (_Row(path, folder.name, split) for path in paths)
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -151,6 +169,7 @@ def _row(line: Mapping[str, str], folder: Path) -> tuple[_Row | None, str]:
         f"split {split!r}, wanted {', '.join(SPLITS)}": split not in SPLITS,
         f"time_s {values['time_s']!r}, wanted seconds": time_s is not None and not math.isfinite(time_s),
         "no pid; only distractors and junk may lack it": role == "person" and not values["pid"],
+        "pid -1; junk is a role, not a person: set role to junk": role == "person" and values["pid"] == "-1",
     }
     wrong = next((text for text, holds in problem.items() if holds), "")
     if wrong or role is None:
@@ -166,8 +185,8 @@ def _seconds(text: str) -> float | None:
         return math.nan
 
 
-def _records(rows: list[_Row], source: str) -> dict[str, list[ImageRecord]]:
-    pids = _numbers({row.pid for row in rows} - {""})
+def _records(rows: list[_Row], source: str, number: _Numbering) -> dict[str, list[ImageRecord]]:
+    pids = number({row.pid for row in rows} - {""})
     camids = _numbers({row.camid for row in rows} - {""})
     splits: dict[str, list[ImageRecord]] = {split: [] for split in SPLITS}
     for row in sorted(rows, key=lambda row: row.path):
@@ -181,6 +200,32 @@ def _numbers(texts: Collection[str]) -> Mapping[str, int]:
     if all(text.isdecimal() for text in texts):
         return {text: int(text) for text in texts}
     return {text: number for number, text in enumerate(sorted(texts))}
+
+
+def _shared_numbers(texts: Collection[str]) -> Mapping[str, int]:
+    """Whole numbers as they are; other text by a digest, so that every set that shares people numbers them alike."""
+    return {
+        text: int(text) if text.isdecimal() else int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+        for text in texts
+    }
+
+
+def _refuse_junk(pid: str, where: str) -> None:
+    if pid == "-1":
+        raise DatasetError(
+            f"{NAME}: {where}: wanted an identity, found -1. Junk is a role: list the images in a CSV with role = junk."
+        )
+
+
+def _refuse_finding_itself(splits: Mapping[str, Sequence[ImageRecord]]) -> None:
+    """Without camera ids nothing takes an image out of its own list."""
+    gallery = {record.path.resolve() for record in splits["gallery"] if record.camid is None}
+    both = [record.path for record in splits["query"] if record.camid is None and record.path.resolve() in gallery]
+    if both:
+        raise DatasetError(
+            f"{NAME}: wanted queries that are not in the gallery as well, found {len(both):,} that are: "
+            f"{examples([str(path) for path in both])}. Each would find itself. Remove one of them, or give camera ids."
+        )
 
 
 COMPONENT = Folder

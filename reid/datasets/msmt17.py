@@ -101,10 +101,11 @@ def _image_folder(root: Path, *names: str) -> Path:
 
 def _read_list(path: Path, folder: Path) -> list[_Entry]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DatasetError(
-            f"{NAME}: {path} cannot be read ({error.strerror}). All four lists of the release are needed."
+            f"{NAME}: {path} cannot be read ({reason}). All four lists of the release are needed, as they are."
         ) from None
     matches = [_LINE.fullmatch(line.strip()) for line in lines]
     for number, (line, match) in enumerate(zip(lines, matches, strict=True), start=1):
@@ -140,7 +141,7 @@ def _file_names(folder: Path) -> frozenset[str]:
     try:
         with os.scandir(folder) as files:
             return frozenset(file.name for file in files)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return frozenset()
 
 

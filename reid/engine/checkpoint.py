@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, flush=True) as temporary:
         (temporary / _MODEL).write_bytes(safetensors.save(_plain(checkpoint.model)))
         (temporary / _STATE).write_bytes(safetensors.save(_plain(checkpoint.state)))
         write_json(temporary / _FACTS, {"schema": SCHEMA, **checkpoint.facts})

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from reid.backbones._base import Backbone
-from reid.data.loader import as_rgb, read_image
 from reid.data.transforms import TestTransform
 from reid.errors import ImageError, ShapeError
+from reid.images import as_rgb, read_image
 from reid.matchers._base import Matcher
 from reid.nn.map_norm import MapNorms
 from reid.types import FeatureMaps, ImageState

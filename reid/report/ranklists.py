@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reid.data.loader import read_image
 from reid.errors import ShapeError
 from reid.evaluation.labels import Labels, Truth
 from reid.evaluation.ranking import Ranking, Scores, top_k
+from reid.images import read_image
 from reid.report._canvas import BLACK, GREEN, GREY, RED, literal, save_png
 from reid.types import ImageRecord
 

@@ -24,7 +24,8 @@ def test_tree_of_identities_is_for_training(tmp_path):
         ("anna/2.jpg", 0, None, None),
         ("bob/1.png", 1, None, None),
     ]
-    assert (data.label, data.train[0].source, data.counts_checked) == ("folder (mine)", "folder:mine", False)
+    assert (data.label, data.counts_checked) == ("folder (mine)", False)
+    assert data.train[0].source.startswith("folder:mine:")
     assert not data.query
     assert not data.gallery
 
@@ -42,7 +43,28 @@ def test_tree_with_splits_shares_identities_between_them(tmp_path):
 def test_label_names_the_set(tmp_path):
     touch(tmp_path, ["1/a.jpg"])
     data = load(tmp_path, label="lobby")
-    assert (data.label, data.train[0].source) == ("folder (lobby)", "folder:lobby")
+    assert data.label == "folder (lobby)"
+    assert data.train[0].source == load(tmp_path).train[0].source  # a name changes nothing about who is who
+
+
+def test_people_are_those_of_the_root(tmp_path):
+    for place in ("p", "q"):
+        touch(tmp_path / place / "images", ["anna/a.jpg", f"{place}ete/a.jpg"])
+    one, other = (load(tmp_path / place / "images") for place in ("p", "q"))
+    assert one.label == other.label
+    assert one.train[0].source != other.train[0].source
+    assert load(tmp_path / "p" / ".." / "p" / "images").train[0].source == one.train[0].source
+
+
+def test_people_may_be_shared_by_roots(tmp_path):
+    touch(tmp_path / "p", ["anna/a.jpg", "bob/a.jpg", "17/a.jpg"])
+    touch(tmp_path / "q", ["bob/a.jpg", "carl/a.jpg", "017/a.jpg"])
+    one, other = (load(tmp_path / place, people="shop").train for place in ("p", "q"))
+    assert {record.source for record in (*one, *other)} == {"folder:shop"}
+    seventeen, anna, bob = (record.pid for record in one)
+    assert seventeen == 17
+    assert [record.pid for record in other][:2] == [17, bob]
+    assert len({anna, bob, other[2].pid, 17}) == 4
 
 
 def test_csv(tmp_path):
@@ -80,6 +102,7 @@ def test_missing_or_doubled_column_is_an_error(tmp_path, header):
     [
         ("gone.jpg,1,,,", r"no image file .*gone\.jpg"),
         ("a.jpg,,,,", "no pid"),
+        ("a.jpg,-1,,,", "pid -1; junk is a role"),
         ("a.jpg,1,noon,,", "time_s 'noon', wanted seconds"),
         ("a.jpg,1,nan,,", "time_s 'nan', wanted seconds"),
         ("a.jpg,1,,test,", "split 'test', wanted train, query, gallery"),
@@ -112,6 +135,10 @@ def test_no_root_and_no_such_root_are_errors(tmp_path):
         (["1/a.jpg", "loose.jpg"], "one folder per identity"),
         (["train/1/a.jpg", "other/1/a.jpg"], "only train, query, gallery"),
         (["1/a.txt"], "image files only"),
+        (["1/a.jpg", "1/cam2/b.jpg"], "the images of one identity and no folders"),
+        (["1/a.jpg", "2/.keep"], "wanted images of an identity in .*2, found none"),
+        (["Train/1/a.jpg", "Query/1/a.jpg"], "beside each other only train, query, gallery"),
+        (["gallery/-1/a.jpg", "gallery/5/a.jpg"], "found -1. Junk is a role"),
     ],
 )
 def test_strange_names_are_errors(tmp_path, files, wanted):
@@ -123,3 +150,12 @@ def test_strange_names_are_errors(tmp_path, files, wanted):
 def test_empty_folder_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="found none"):
         load(tmp_path)
+
+
+def test_a_query_that_would_find_itself_is_an_error(tmp_path):
+    lines = "path,pid,split,camid\na.jpg,1,query,{0}\na.jpg,1,gallery,{0}\nb.jpg,1,gallery,{1}\n"
+    with pytest.raises(
+        DatasetError, match=r"wanted queries that are not in the gallery as well, found 1 that are: .*a\.jpg"
+    ):
+        load(table(tmp_path, lines.format("", "")))
+    assert len(load(table(tmp_path, lines.format("1", "2"))).query) == 1  # the camera rule takes it out

@@ -26,11 +26,11 @@ from torch.nn import functional
 
 from reid.config import Config
 from reid.data import _random
-from reid.data.loader import read_image
 from reid.data.warps._draws import STRENGTHS, Level, MotionKind, draw_motion
 from reid.data.warps._fields import Points
 from reid.data.warps._occluders import occluded
 from reid.data.warps._photometry import Pixels, retake
+from reid.images import read_image
 from reid.types import Warp, Warps
 
 __all__ = ["Level", "WarpConfig", "WarpedPair", "held_out_pairs", "warped_pair"]
