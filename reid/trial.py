@@ -94,6 +94,15 @@ class How:
         labels = Labels.of(target.query), Labels.of(target.gallery)
         return Judge(scores.score_QG, *labels, same_camera=self.options.camera_rule)
 
+    def measured(self, encode_s: float, rank_began: float, agreement: RankAgreement | None = None) -> Measured:
+        """Seconds that states and, since ``rank_began``, ranks and metrics took, and what is known beside."""
+        return Measured(
+            query_s=encode_s,
+            rank_s=time.perf_counter() - rank_began,
+            agreement=agreement,
+            peak_memory_mib=peak_memory_mib(self.session.device),
+        )
+
     def begin(self, target: Target) -> None:
         """Say what is tested next."""
         self.session.progress.say(
@@ -125,12 +134,7 @@ def try_one_stage(model: Model, target: Target, how: How) -> Test:
     started = time.perf_counter()
     verdict = how.judge(found.scores, target).as_scored()
     how.session.progress.say(cost(target, found.query_s + found.scores.gallery_s, found.scores))
-    measured = Measured(
-        query_s=found.query_s,
-        rank_s=time.perf_counter() - started,
-        agreement=found.agreement,
-        peak_memory_mib=peak_memory_mib(how.session.device),
-    )
+    measured = how.measured(found.query_s, started, found.agreement)
     return Test.of(verdict, found.scores, target, measured, None)
 
 
@@ -155,11 +159,7 @@ def try_reranked(model: Model, rerankers: Sequence[Reranker], target: Target, ho
     scores = replace(found.scores, score_QG=found.reranked_QG)
     first, second = (how.judge(each, target).as_scored() for each in (found.scores, scores))
     changed = Reranked(top_k=None, first=first.figures, rescore_s=found.rerank_s, **gain(first.metrics, second.metrics))
-    measured = Measured(
-        query_s=found.encode_s,
-        rank_s=time.perf_counter() - started,
-        peak_memory_mib=peak_memory_mib(how.session.device),
-    )
+    measured = how.measured(found.encode_s, started)
     how.session.progress.say(
         f"{cost(target, found.encode_s, found.scores)}, {1e3 * found.rerank_s / len(target.query):.3g} ms to re-rank"
     )

@@ -12,10 +12,9 @@ from reid.domains import Target
 from reid.engine.two_stages import Reordering, TwoStages, retrieve_in_two
 from reid.errors import ConfigError
 from reid.evaluation.reranked import Reranked, gain, share_of_oracle
-from reid.evaluation.results import Measured
 from reid.evaluation.shortlist import fused, perfect_order, shuffled_order
 from reid.experiment import Fusion
-from reid.trial import How, Test, cost, peak_memory_mib
+from reid.trial import How, Test, cost
 
 _SHUFFLE_SEED = 0
 _WEIGHTS = tuple(np.linspace(0.0, 1.0, 11).tolist())
@@ -72,11 +71,7 @@ def try_two_stages(stages: TwoStages, target: Target, how: How, fusion: Fusion, 
         rescore_s=found.rescore_s,
         **gain(first.metrics, second.metrics),
     )
-    measured = Measured(
-        query_s=found.encode_s,
-        rank_s=time.perf_counter() - started,
-        peak_memory_mib=peak_memory_mib(how.session.device),
-    )
+    measured = how.measured(found.encode_s, started)
     how.session.progress.say(cost(target, found.encode_s, found.scores, found))
     return Test.of(second, found.scores, target, measured, changed)
 
