@@ -12,12 +12,11 @@ from reid.build import component_config
 from reid.data.surface_images import SurfaceImages, draw_surface_images
 from reid.data.warps import Level, WarpedPair, held_out_pairs
 from reid.datasets.synthped import Config as SynthpedConfig
-from reid.domains import Domains, Target, new_to, open_domains, training_domains
+from reid.domains import Domains, Target, new_targets, open_domains, training_domains
 from reid.engine.correspondences import IDENTITY, OWN_NEAREST, Findings, find_correspondences
 from reid.engine.extract import Extraction
 from reid.engine.identity_pairs import draw_identity_pairs, identity_scores
 from reid.engine.model import Model
-from reid.errors import ConfigError
 from reid.evaluation.baselines import grid_points, identity_matches
 from reid.evaluation.correspondence_results import (
     CorrespondenceResult,
@@ -64,7 +63,7 @@ def correspond(
     model = matching_model(run, session.device)
     trained = training_domains(experiment, session)
     own = trained[0] if experiment.stage else open_domains(experiment, session)
-    targets = _new_targets(run, own, trained, session)
+    targets = new_targets(run.path, trained, own.targets, session.progress)
     methods: list[MethodResult] = []
     identity: list[IdentityResult] = []
     for target in targets:
@@ -76,21 +75,6 @@ def correspond(
     result = _result(experiment, trained, methods, identity)
     write_correspondences(file or run.correspondences, result)
     return result
-
-
-def _new_targets(run: RunFolder, own: Domains, trained: Sequence[Domains], session: Session) -> list[Target]:
-    """What no weight was trained on; the user is told what is left out."""
-    targets = new_to(trained, own.targets)
-    new = {target.label for target in targets}
-    for target in own.targets:
-        if target.label not in new:
-            session.progress.say(f"{target.label}: left out, since the model was trained on its people")
-    if not targets:
-        raise ConfigError(
-            f"{run.path}: wanted a [[target]] that the model was not trained on, found none among {len(own.targets)}. "
-            "Set another, such as --set 'target=[{name=\"synthped\"}]'."
-        )
-    return targets
 
 
 def _sets(

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from reid.domains import Target, inherited_domains, new_to, open_domains, training_domains
+from reid.domains import Target, inherited_domains, new_targets, open_domains, training_domains
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.engine.two_stages import TwoStages
@@ -85,10 +85,8 @@ def _open_targets(
     domains = open_domains(experiment, session)
     others = [second.experiment().model_copy(update={"target": experiment.target}) for second in seconds]
     trained = [opened for each in others for opened in training_domains(each, session)]
-    targets = new_to([*inherited_domains(experiment, session), *trained], domains.targets)
-    if not targets:
-        raise ConfigError(f"{first.path}: wanted at least one [[target]] to test on, found none.")
-    return targets
+    trained += inherited_domains(experiment, session)
+    return new_targets(first.path, trained, domains.targets, session.progress)
 
 
 def _checked(top_ks: Sequence[int], targets: Sequence[Target]) -> list[int]:

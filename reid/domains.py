@@ -16,6 +16,7 @@ from reid.datasets.synthped import people_of
 from reid.engine.training_set import TrainingSet
 from reid.errors import CheckpointError, ConfigError, DatasetError
 from reid.experiment import Experiment, Table
+from reid.progress import Progress
 from reid.protocols._leaks import refuse_leaks
 from reid.runs import RunFolder, Session
 from reid.types import ImageRecord
@@ -152,6 +153,33 @@ def new_to(others: Sequence[Domains], targets: Iterable[Target]) -> list[Target]
     """The targets none of whose query persons ``others`` were trained on: held-out identities of one run may be."""
     trained = {(record.source, record.pid) for domains in others for record in domains.train}
     return [target for target in targets if not any((r.source, r.pid) in trained for r in target.query)]
+
+
+def new_targets(where: Path, trained: Sequence[Domains], targets: Sequence[Target], progress: Progress) -> list[Target]:
+    """As :func:`new_to`; the user is told what is left out.
+
+    Args:
+        where: the run, for the error.
+        trained: of all trainings behind the weights that are tested.
+        targets: what was asked for.
+        progress: where to report.
+
+    Raises:
+        ConfigError: nothing is left to test.
+    """
+    if not targets:
+        raise ConfigError(f"{where}: wanted at least one [[target]] to test on, found none.")
+    found = new_to(trained, targets)
+    labels = {target.label for target in found}
+    for target in targets:
+        if target.label not in labels:
+            progress.say(f"{target.label}: left out, since weights that are tested were trained on its people")
+    if not found:
+        raise ConfigError(
+            f"{where}: wanted a [[target]] that the model was not trained on, found none among {len(targets)}. Set "
+            "another, such as --set 'target=[{name=\"synthped\"}]'."
+        )
+    return found
 
 
 def _behind(experiment: Experiment) -> list[Experiment]:

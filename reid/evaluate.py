@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from reid.build import build_reranker
-from reid.domains import VALIDATION, Domains, Target, inherited_domains, new_to, open_domains
+from reid.domains import VALIDATION, Domains, Target, inherited_domains, new_targets, new_to, open_domains
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.model import Model
 from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
@@ -114,7 +114,8 @@ def _test_pipeline(
     first, second = stages[pipeline.first], stages[pipeline.second]
     trained = [*first.trained, *second.trained]
     validation = _validation(first, second) if pipeline.fusion == "lerp" else None
-    targets = _new_targets(run, trained, [target for target in domains.targets if target is not validation], how)
+    asked = [target for target in domains.targets if target is not validation]  # its labels have been looked at
+    targets = new_targets(run.path, trained, asked, how.session.progress)
     refuse_unfit(how, pipeline.top_k, targets if validation is None else [validation, *targets])
     device = how.session.device
     models = TwoStages(load_model(pipeline.first, device), load_model(pipeline.second, device), pipeline.top_k)
@@ -160,20 +161,6 @@ def _validation(first: _Part, second: _Part) -> Target:
             'Train both with the same sources, seed and validation_pids, or use fusion "replace".'
         )
     return found[0]
-
-
-def _new_targets(run: RunFolder, trained: Sequence[Domains], targets: Sequence[Target], how: How) -> list[Target]:
-    """What no stage was trained on; the user is told what is left out."""
-    found = new_to(trained, targets)
-    for target in targets:
-        if target not in found:
-            how.session.progress.say(f"{target.label}: left out, since one of the stages was trained on its people")
-    if not found:
-        raise ConfigError(
-            f"{run.path}: wanted a target that neither stage was trained on, found none. Set another, or leave out "
-            "fusion lerp, which takes the validation split for itself."
-        )
-    return found
 
 
 def _each(targets: Sequence[Target], how: How, test: Callable[[Target, How], Test]) -> list[Test]:

@@ -24,6 +24,28 @@ def test_index_by_name_and_by_image():
     assert len(whole[[3]]) == 1
 
 
+@pytest.mark.parametrize("index", [[2, 0, 2], torch.tensor([-1, 1]), torch.tensor([True, False, True]), slice(1, 3)])
+def test_selects_as_a_tensor_does(index):
+    keys_ND = torch.randn(3, 4)
+    assert (ImageState({"keys": keys_ND})[index]["keys"] == keys_ND[index]).all()
+
+
+def test_no_image_beyond_the_last():
+    with pytest.raises(IndexError):
+        ImageState({"keys": torch.randn(3, 4)})[[3]]
+
+
+def test_gradient_of_repeated_images_is_the_same_each_time():
+    leaf_NSD, index_P = torch.randn(4, 32, 64, requires_grad=True), torch.randint(4, (64,))
+    grad_PSD = torch.randn(64, 32, 64)
+
+    def gradient():
+        return torch.autograd.grad(ImageState({"keys": leaf_NSD})[index_P]["keys"], leaf_NSD, grad_PSD)[0]
+
+    first_NSD = gradient()
+    assert all((gradient() == first_NSD).all() for _ in range(20))
+
+
 def test_split_and_cat_are_inverse():
     whole = state(5)
     parts = list(whole.split(2))
