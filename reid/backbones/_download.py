@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reid.backbones._state_dict import SUFFIXES, file_sha256, read_state
+from reid.backbones._state_dict import ORIGIN_KEY, SUFFIXES, file_sha256, origin_sha256, read_state
 from reid.errors import ConfigError, StorageError, WeightsError
 from reid.files import atomic_file
 from reid.progress import Progress
 
 _CHUNK_BYTES = 2**20
 _TIMEOUT_S = 30
-_SHA256_KEY = "source_sha256"
 
 
 def weights_folder() -> Path:
@@ -58,7 +57,7 @@ def fetch_state(url: str, sha256: str, progress: Progress) -> dict[str, Tensor]:
     if original.suffix not in SUFFIXES:
         raise ConfigError(f"{url}: wanted a URL ending in {', '.join(SUFFIXES)}, found {original.suffix!r}.")
     kept = original.with_suffix(".safetensors")
-    if kept != original and _source_sha256(kept).startswith(sha256):
+    if kept != original and kept.is_file() and origin_sha256(kept).startswith(sha256):
         return read_state(kept)
     if not original.is_file():
         _download(url, sha256, original, progress)
@@ -71,23 +70,12 @@ def fetch_state(url: str, sha256: str, progress: Progress) -> dict[str, Tensor]:
     return state
 
 
-def _source_sha256(kept: Path) -> str:
-    if not kept.is_file():
-        return ""
-    try:
-        with safe_open(kept, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{kept}: cannot be read ({error}). Delete it; it is made anew.") from None
-    return metadata.get(_SHA256_KEY, "")
-
-
 def _keep(state: dict[str, Tensor], kept: Path, sha256: str) -> None:
     # safetensors refuses tensors that share memory or have gaps, both of which a .pth may hold
     plain = {key: tensor.clone().contiguous() for key, tensor in state.items()}
     try:
         with atomic_file(kept) as temporary:
-            save_file(plain, temporary, metadata={_SHA256_KEY: sha256})
+            save_file(plain, temporary, metadata={ORIGIN_KEY: sha256})
     except (StorageError, SafetensorError) as error:
         raise _unwritable(kept, error) from error
 

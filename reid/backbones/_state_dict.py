@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from reid.errors import WeightsError
 from reid.nn.state_dict import misfits
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
+ORIGIN_KEY = "source_sha256"
+"""Metadata of our own copies: the hash of the file they were made from."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -79,6 +81,25 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def origin_sha256(path: Path) -> str:
+    """SHA-256 of the file that ``path`` was made from, if it says so, as our own copies of downloads do; else its own.
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(
+                f"{path}: cannot be read ({error}). Delete it; it is made anew from a download."
+            ) from None
+        if ORIGIN_KEY in metadata:
+            return metadata[ORIGIN_KEY]
+    return file_sha256(path)
 
 
 def load_matching(module: nn.Module, state: Mapping[str, Tensor], *, where: str, ignore: Sequence[str] = ()) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from reid.backbones._base import BackboneConfig
 from reid.backbones._download import fetch_state
-from reid.backbones._state_dict import file_sha256, load_matching, read_state
+from reid.backbones._state_dict import load_matching, origin_sha256, read_state
 from reid.config import nearest
 from reid.errors import ConfigError, WeightsError
 from reid.progress import Progress
@@ -114,7 +114,7 @@ def normalization_of(config: PretrainedConfig, imagenet: WeightsRecord) -> Norma
         return "none"
     if config.weights == "imagenet":
         return imagenet.normalization
-    sha256 = _split_url(config.weights)[1] if _is_url(config.weights) else file_sha256(_existing_file(config.weights))
+    sha256 = _split_url(config.weights)[1] if _is_url(config.weights) else origin_sha256(_existing_file(config.weights))
     known = [record for record in RECORDS.values() if sha256.startswith(record.sha256)]
     if not known:
         raise ConfigError(

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reid.backbones import _download, _weights
+from reid.backbones._state_dict import ORIGIN_KEY
 from reid.backbones._weights import RECORDS, STATISTICS, PretrainedConfig, load_pretrained, normalization_of
 from reid.errors import ConfigError, WeightsError
 from reid.progress import Silent
@@ -70,6 +71,12 @@ def test_auto_needs_a_known_file(tmp_path, monkeypatch):
     record = dataclasses.replace(RESNET50, sha256=digits, normalization="half")
     monkeypatch.setattr(_weights, "RECORDS", {"mine": record})
     assert normalization_of(config, RESNET50) == "half"
+    copy = tmp_path / "copy.safetensors"  # as a download is kept
+    save_file({"weight": torch.zeros(1)}, copy, metadata={ORIGIN_KEY: hashlib.sha256(b"abc").hexdigest()})
+    assert normalization_of(PretrainedConfig(weights=str(copy)), RESNET50) == "half"
+    save_file({"weight": torch.zeros(1)}, copy)
+    with pytest.raises(ConfigError, match="reid does not know this file"):
+        normalization_of(PretrainedConfig(weights=str(copy)), RESNET50)
     with pytest.raises(ConfigError, match="reid does not know this file"):
         normalization_of(PretrainedConfig(weights=f"http://h/a.pth#sha256={'0' * 64}"), RESNET50)
 

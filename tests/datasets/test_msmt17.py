@@ -76,6 +76,7 @@ def test_without_val(tmp_path):
 def test_trees_in_the_wild(tmp_path, folder, train, test):
     root = make(tmp_path / folder, train, test)
     data = load(tmp_path)
+    assert data.label == ("msmt17 (with val)" if train == "train" else "msmt17 V2 (with val)")
     assert data.train[0].path.is_relative_to(root / train)
     assert data.query[0].path.is_relative_to(root / test)
     assert all(entry.path.is_file() for entry in (*data.train, *data.query, *data.gallery))
