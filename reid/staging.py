@@ -18,7 +18,7 @@ from reid.engine.schedule import build_schedule
 from reid.engine.tasks.block import BlockTask
 from reid.engine.tasks.correspondence import CorrespondenceTask
 from reid.engine.tasks.pairs import PairsTask
-from reid.engine.trainer import Stage
+from reid.engine.train_step import Stage
 from reid.engine.training_set import PairedTrainingSet, TrainingSet, cache_maps
 from reid.errors import ConfigError
 from reid.experiment import Experiment, FirstStageConfig, StageConfig

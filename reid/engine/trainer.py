@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from reid.data.loader import TrainBatch
-from reid.data.samplers._base import Sampler
-from reid.data.transforms import TrainTransform
-from reid.engine.checkpoint import Checkpoint, epoch_folder, keep_latest, load_into, save_checkpoint
+from reid.engine.checkpoint import Checkpoint, epoch_folder, keep_latest, save_checkpoint
 from reid.engine.extract import Extraction
 from reid.engine.graph import class_distances
 from reid.engine.log import TrainingLog
-from reid.engine.optimizer import (
-    OptimizerConfig,
-    build_optimizer,
-    clip_gradients,
-    flatten_state,
-    parameter_groups,
-    set_lr_factor,
-    unflatten_state,
-)
-from reid.engine.precision import Precision, autocast, check_precision, dtype_of
-from reid.engine.schedule import Schedule
+from reid.engine.precision import dtype_of
 from reid.engine.tally import Clock, Tally
-from reid.engine.tasks.block import BlockTask
-from reid.engine.tasks.correspondence import CorrespondenceTask
-from reid.engine.tasks.pairs import PairsTask
+from reid.engine.train_step import Stage, TrainStep
 from reid.engine.training_set import Epoch, TrainingSet
 from reid.errors import TrainingError
 from reid.kernels.simmax import describe
@@ -40,31 +24,6 @@ from reid.progress import Bar, Progress
 
 LOG_EVERY = 10  # steps between two lines of the log
 _STARVED = 0.2  # share of time waiting for images from which on the user is told
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What one stage trains, and how.
-
-    Attributes:
-        task: model and loss; called with a batch it returns the loss's value.
-        sampler: which images make a batch.
-        transform: augmentation.
-        optimizer: rates and clipping.
-        schedule: learning rate over epochs, and when to stop.
-        precision: arithmetic of forward and loss.
-        backbone_mode: ``eval`` keeps the pretrained batch statistics, the published recipe; ``train`` from scratch.
-        frozen: roles (backbone, encoder, decoder, head) that stay as they are, statistics of batch norms among them.
-    """
-
-    task: BlockTask | PairsTask | CorrespondenceTask
-    sampler: Sampler
-    transform: TrainTransform
-    optimizer: OptimizerConfig
-    schedule: Schedule
-    precision: Precision = "float32"
-    backbone_mode: Literal["eval", "train"] = "eval"
-    frozen: tuple[str, ...] = ()
 
 
 class Trainer:
@@ -96,17 +55,12 @@ class Trainer:
         progress: Progress,
     ) -> None:
         self._model = stage.task.model
-        check_precision(self._model.device, stage.precision)
         self._stage, self._data = stage, data
+        self._train_step = TrainStep(stage)
         self._clock, self._checkpoints, self._log = clock, checkpoints, log
         self._seed, self._num_workers, self._progress = seed, num_workers, progress
         self._checkpoints_kept = checkpoints_kept
         self._starved = False
-        self._groups = parameter_groups(self._model, stage.task.loss, frozen=stage.frozen)
-        self._optimizer = build_optimizer(stage.optimizer, self._groups)
-        self._scaler = torch.amp.GradScaler(self._model.device.type, enabled=stage.precision == "fp16")
-        self._statistics = [buffer for buffer in self._model.buffers() if buffer.is_floating_point()]
-        self._kept = [buffer.clone() for buffer in self._statistics]
 
     def fit(self) -> None:
         """Train to the end of the stage.
@@ -132,13 +86,9 @@ class Trainer:
         Raises:
             CheckpointError: it does not fit the loss of this stage.
         """
-        facts = checkpoint.facts
-        loss_state = {n.removeprefix("loss."): t for n, t in checkpoint.state.items() if n.startswith("loss.")}
-        load_into(self._stage.task.loss, loss_state, "the loss in state.safetensors")
-        unflatten_state(self._optimizer, checkpoint.state)
-        self._scaler.load_state_dict(facts["scaler"])
-        self._stage.schedule.load_state_dict(facts["schedule"])
-        self._stage.sampler.load_state_dict(facts["sampler"])
+        self._train_step.load(checkpoint.state, checkpoint.facts)
+        self._stage.schedule.load_state_dict(checkpoint.facts["schedule"])
+        self._stage.sampler.load_state_dict(checkpoint.facts["sampler"])
 
     def _run_epoch(self, bar: Bar) -> None:
         clock, stage = self._clock, self._stage
@@ -147,44 +97,17 @@ class Trainer:
         batches = stage.sampler.batches(clock.stage_epoch, self._class_distances)
         clock.seconds += time.perf_counter() - sampling_since
         tally = Tally(num_workers=self._num_workers)
-        self._set_mode()
+        self._train_step.set_mode()
         loader = self._data.load(batches, stage.transform, Epoch(self._seed, clock.epoch, self._num_workers))
         waiting_since = time.perf_counter()
         for step, batch in enumerate(loader):
             wait_s = time.perf_counter() - waiting_since
-            set_lr_factor(self._optimizer, stage.schedule.factor(clock.stage_epoch + step / len(batches)))
+            self._train_step.set_lr_factor(stage.schedule.factor(clock.stage_epoch + step / len(batches)))
             loss, accuracy = self._train_step(batch)
             tally.add(loss, accuracy, len(batch.label_B), wait_s=wait_s, read_s=batch.read_s)
             self._show_step(bar, tally)
             waiting_since = time.perf_counter()
         self._end_epoch(tally)
-
-    def _set_mode(self) -> None:
-        self._stage.task.train()
-        if self._model.backbone is not None and self._stage.backbone_mode == "eval":
-            self._model.backbone.eval()
-        if self._model.norms is not None and "encoder" in self._stage.frozen:
-            self._model.norms.eval()  # it has no parameters to tell by
-        for module in self._model.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()  # a batch norm's statistics would move
-
-    def _train_step(self, batch: TrainBatch) -> tuple[float | None, float]:
-        stage = self._stage
-        self._optimizer.zero_grad(set_to_none=True)
-        with autocast(self._model.device, stage.precision):
-            value = stage.task(batch)
-        if value.loss is None:  # what was not finite has gone through the batch norms: forget it
-            torch._foreach_copy_(self._statistics, self._kept)
-            return None, value.accuracy
-        self._scaler.scale(value.loss).backward()
-        self._scaler.unscale_(self._optimizer)
-        clip_gradients(self._groups, stage.optimizer.clip_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        torch._foreach_copy_(self._kept, self._statistics)
-        return float(value.loss.detach()), value.accuracy
 
     def _class_distances(self, representatives: Sequence[int]) -> Tensor:
         clock = self._clock
@@ -255,18 +178,15 @@ class Trainer:
     def _write(self, event: str, facts: dict[str, float]) -> None:
         clock = self._clock
         epoch = clock.epoch + (event == "step")  # counted from 1; the clock counts finished ones
-        lr = self._optimizer.param_groups[-1]["lr"]
-        self._log.write(event, step=clock.step, stage=clock.stage, epoch=epoch, lr=lr, **facts)
+        self._log.write(event, step=clock.step, stage=clock.stage, epoch=epoch, lr=self._train_step.lr, **facts)
 
     def _save(self) -> None:
-        loss_state = {f"loss.{name}": tensor for name, tensor in self._stage.task.loss.state_dict().items()}
         facts = {
+            **self._train_step.facts(),
             "clock": asdict(self._clock),
-            "scaler": self._scaler.state_dict(),
             "schedule": self._stage.schedule.state_dict(),
             "sampler": self._stage.sampler.state_dict(),
         }
-        state = {**loss_state, **flatten_state(self._optimizer)}
-        checkpoint = Checkpoint(self._model.state_dict(), state, facts)
+        checkpoint = Checkpoint(self._model.state_dict(), self._train_step.state(), facts)
         save_checkpoint(epoch_folder(self._checkpoints, self._clock.epoch), checkpoint)
         keep_latest(self._checkpoints, self._checkpoints_kept)

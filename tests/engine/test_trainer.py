@@ -19,7 +19,8 @@ from reid.engine.optimizer import OptimizerConfig
 from reid.engine.schedule import ConstantConfig, StepConfig, build_schedule
 from reid.engine.tally import Clock
 from reid.engine.tasks.block import BlockTask
-from reid.engine.trainer import Stage, Trainer
+from reid.engine.train_step import Stage, TrainStep
+from reid.engine.trainer import Trainer
 from reid.engine.training_set import TrainingSet
 from reid.errors import CheckpointError, StorageError, TrainingError
 from reid.experiment import resolve
@@ -183,14 +184,14 @@ def test_a_batch_that_is_not_finite_leaves_no_trace_in_batch_norms(make, monkeyp
 def test_statistics_that_are_not_finite_are_not_saved(make, monkeypatch, tmp_path):
     trainer, _ = make()
     norm = next(module for module in trainer._model.modules() if isinstance(module, nn.BatchNorm1d))
-    step = Trainer._train_step
+    step = TrainStep.__call__
 
     def poisoned(self, batch):
         value = step(self, batch)
         norm.running_mean.fill_(torch.nan)
         return value
 
-    monkeypatch.setattr(Trainer, "_train_step", poisoned)
+    monkeypatch.setattr(TrainStep, "__call__", poisoned)
     with pytest.raises(TrainingError, match="wanted finite weights"):
         trainer.fit()
     assert not list((tmp_path / "checkpoints").glob("*"))
