@@ -16,16 +16,17 @@ from reid.evaluation.correspondence_results import read_correspondences
 from reid.evaluation.results import read_results
 from reid.files import write_text
 from reid.report.correspondence_summary import correspondence_summary
-from reid.report.stages import stages_table
+from reid.report.stages import gains_table, stages_table
 from reid.report.summary import overview, summary
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "experiments" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md")
-KINDS: dict[str, Callable[[list[Path]], str]] = {
+KINDS: dict[str, Callable[[list[Path]], str | None]] = {
     "mean": lambda files: summary([read_results(file) for file in files]),
     "overview": lambda files: overview([read_results(file) for file in files]),
     "stages": lambda files: stages_table([read_results(file) for file in files]),
+    "gains": lambda files: gains_table([read_results(file) for file in files]),
     "correspondences": lambda files: correspondence_summary([read_correspondences(file) for file in files]),
     "speed": lambda files: "\n\n".join(_speed_table.speed_table(file) for file in files),
 }

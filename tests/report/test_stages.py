@@ -1,4 +1,8 @@
-from reid.report.stages import HEADERS, NOTE, stages_table
+import pytest
+
+from reid.errors import ConfigError
+from reid.evaluation.reranked import Figures
+from reid.report.stages import ALONE, HEADERS, NOTE, PERFECT, RANDOM, gains_table, stages_table
 from tests.report.runs import reranked, run, target
 
 
@@ -60,3 +64,22 @@ def test_another_rule_of_the_map_is_not_mixed_with_the_gains():
 
 def test_the_seed_of_another_first_stage_is_said():
     assert rows(stages_table([run(target(reranked=reranked()), first_seed=1)]))[0]["Seed"] == "1 > 3"
+
+
+def test_gains_stand_between_the_orders_that_are_no_second_stage():
+    """First stage 20.0, perfect 60.0, random 10.0; the second stages have 25.0, and 12.0 over the whole gallery."""
+    short = run(target("a", reranked=reranked()), target("b", reranked=reranked()))
+    whole = reranked(top_k=None, fusion=None, oracle=None, shuffled=None, share_of_oracle=None)
+    classical = run(target("a", mAP=0.12, reranked=whole), rerankers=("k_reciprocal (k1=20)",))
+    text = gains_table([classical, run(target("c")), short])
+    assert text is not None
+    names = [line.split("|")[1].strip() for line in text.splitlines()[2:]]
+    assert names == [PERFECT, "a run", ALONE, "transmatcher > k_reciprocal", RANDOM]
+    assert "| 50.0 / 25.0    | +5.0 (+4.0 to +6.0) | 12 %" in text
+    assert gains_table([run(target())]) is None
+
+
+def test_gains_over_two_first_stages_are_not_mixed():
+    other = reranked(first=Figures(rank1=0.3, mAP=0.1))
+    with pytest.raises(ConfigError, match=r"wanted runs over one first stage.*40\.0 / 20\.0 and 30\.0 / 10\.0"):
+        gains_table([run(target(reranked=reranked())), run(target(reranked=other))])
