@@ -137,7 +137,7 @@ def build_model(
     matcher_table: Table,
     image_size: tuple[int, int],
     *,
-    standardize_maps: bool = False,
+    center_maps: bool = False,
     pretrained: bool = True,
     progress: Progress | None = None,
 ) -> Model:
@@ -147,7 +147,7 @@ def build_model(
         backbone_table: ``[backbone]``; None for matchers that look at pixels.
         matcher_table: ``[matcher]``.
         image_size: height and width in pixels.
-        standardize_maps: centre and scale maps over images before the matcher reads them.
+        center_maps: take away the mean map over images, and divide by one number, before the matcher reads maps.
         pretrained: False leaves the backbone's weights random too: the caller brings its own.
         progress: where a download of weights reports to.
 
@@ -160,11 +160,11 @@ def build_model(
         backbone = _build("backbone", backbone_table, pretrained=pretrained, progress=progress)
     features = FeatureSpec(image_size, {}) if backbone is None else backbone.spec(image_size)
     matcher: Matcher = _build("matcher", matcher_table, features)
-    if not standardize_maps:
+    if not center_maps:
         return Model(backbone, matcher, image_size)
     if not matcher.info.strides:
         raise ConfigError(
-            f"standardize_maps: wanted a matcher that reads maps, found {matcher_table['name']}. Leave it out."
+            f"center_maps: wanted a matcher that reads maps, found {matcher_table['name']}. Leave it out."
         )
     norms = MapNorms({stride: features.maps[stride] for stride in matcher.info.strides})
     return Model(backbone, matcher, image_size, norms)

@@ -33,8 +33,8 @@ def convert_released(checkpoint: Path, run: RunFolder) -> None:
     experiment = run.experiment()
     if saved_epochs(run.checkpoints):
         raise ConfigError(f"{run.path}: wanted a run without checkpoints, found some. Choose another --out.")
-    if experiment.standardize_maps:
-        raise ConfigError(f"{run.config}: released models read maps as they are, found standardize_maps. Leave it out.")
+    if experiment.center_maps:
+        raise ConfigError(f"{run.config}: released models read maps as they are, found center_maps. Leave it out.")
     model = build_model(experiment.backbone, experiment.matcher, experiment.image_size, pretrained=False)
     if model.backbone is None:
         raise ConfigError(f"{run.config}: wanted a [backbone] for the released weights, found none. Add it.")

@@ -93,7 +93,7 @@ class Experiment(Config):
     validation_pids: NonNegativeInt = 0  # identities kept out of the sources' training images, tested as a target
     first_stage: FirstStageConfig | None = None  # none: the matcher is compared with the whole gallery
     backbone: Table | None = None
-    standardize_maps: bool = False  # centre and scale maps over images first; cells may differ by place above all
+    center_maps: bool = False  # take away their mean over images first: cells may differ by place above all
     matcher: Table
     stage: tuple[StageConfig, ...] = ()  # none: the untrained model is tested
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -43,7 +43,7 @@ def _build(experiment: Experiment, *, pretrained: bool, progress: Progress | Non
         experiment.backbone,
         experiment.matcher,
         experiment.image_size,
-        standardize_maps=experiment.standardize_maps,
+        center_maps=experiment.center_maps,
         pretrained=pretrained,
         progress=progress,
     )

@@ -80,16 +80,16 @@ def test_a_stride_the_backbone_does_not_give():
         build_model(RESNET, {"name": "embedding", "stride": 16}, (64, 32))
 
 
-def test_maps_are_standardised_before_the_matcher_reads_them():
+def test_maps_are_centred_before_the_matcher_reads_them():
     torch.manual_seed(0)
-    model = build_model(RESNET, {"name": "embedding", "stride": 8}, (64, 32), standardize_maps=True).train()
+    model = build_model(RESNET, {"name": "embedding", "stride": 8}, (64, 32), center_maps=True).train()
     images = torch.rand(6, 3, 64, 32)
     state, maps = model.states_and_maps(images)
-    scaled = (maps[8] - maps[8].mean(0)) / (maps[8].var(0, correction=0) + 1e-5).sqrt()
+    scaled = (maps[8] - maps[8].mean(0)) / (maps[8].var(0, correction=0).mean() + 1e-5).sqrt()
     torch.testing.assert_close(state["pooled"], scaled.mean((2, 3)), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(state["pooled"], maps[8].mean((2, 3)), atol=0.1)
-    with pytest.raises(ConfigError, match="standardize_maps: wanted a matcher that reads maps, found color_histogram"):
-        build_model(None, {"name": "color_histogram"}, (64, 32), standardize_maps=True)
+    with pytest.raises(ConfigError, match="center_maps: wanted a matcher that reads maps, found color_histogram"):
+        build_model(None, {"name": "color_histogram"}, (64, 32), center_maps=True)
 
 
 @pytest.fixture

@@ -96,10 +96,10 @@ def test_a_run_with_a_model_keeps_it(tiny, new_run, changed, save):
         convert_released(path, run)
 
 
-def test_released_models_know_no_standardised_maps(tiny, new_run, changed, save):
+def test_released_models_know_no_centred_maps(tiny, new_run, changed, save):
     path = save(released(changed(), "transmatcher"))
     with pytest.raises(ConfigError, match="released models read maps as they are"):
-        convert_released(path, new_run({**tiny, "standardize_maps": True}))
+        convert_released(path, new_run({**tiny, "center_maps": True}))
 
 
 def test_a_matcher_of_pixels_has_no_released_weights(tiny, new_run, changed, save):

@@ -233,13 +233,13 @@ def test_what_is_frozen_stays_as_it_is(role, tiny, new_run, session, weights_of)
                 assert torch.equal(before[buffer], after[buffer]) == (own <= parts[role]), buffer
 
 
-def test_frozen_maps_keep_the_statistics_they_are_standardised_by(tiny, new_run, session, weights_of):
+def test_frozen_maps_keep_the_statistics_they_are_centred_by(tiny, new_run, session, weights_of):
     for role, still in (("encoder", True), ("decoder", False)):
         tiny["stage"][0]["frozen"] = ["backbone", role]
-        run = new_run({**tiny, "standardize_maps": True}, role)
-        before = fresh_model(run.experiment()).state_dict()["norms.8.running_mean"].clone()
+        run = new_run({**tiny, "center_maps": True}, role)
+        before = fresh_model(run.experiment()).state_dict()["norms.8.mean_CHW"].clone()
         train(run, session)
-        assert torch.equal(before, weights_of(run)["norms.8.running_mean"]) is still
+        assert torch.equal(before, weights_of(run)["norms.8.mean_CHW"]) is still
 
 
 def test_a_role_that_the_matcher_does_not_have(tiny, new_run, session):

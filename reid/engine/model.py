@@ -73,7 +73,7 @@ class Model(nn.Module):
             known: maps of these images, where another model of the same backbone has them already.
 
         Returns:
-            states; and maps as the backbone gave them, not standardised: see :meth:`matcher_maps`.
+            states; and maps as the backbone gave them, not centred: see :meth:`matcher_maps`.
         """
         if isinstance(inputs, Tensor):
             image_BCHW, maps = self._pixels(inputs), self.feature_maps(inputs) if known is None else known
@@ -88,7 +88,7 @@ class Model(nn.Module):
         return maps
 
     def matcher_maps(self, maps: FeatureMaps) -> FeatureMaps:
-        """What the matcher reads of the backbone's maps: standardised ones where the model has norms."""
+        """What the matcher reads of the backbone's maps: centred ones where the model has norms."""
         return maps if self.norms is None else self.norms(maps)
 
     def _pixels(self, image_BCHW: Tensor) -> Tensor:

@@ -121,9 +121,9 @@ class LocalTokens(nn.Module):
         self.deepest = max(config.strides)
         self.pooling = GemPooling() if with_global else None
         self.project = nn.Linear(self.map_shapes[self.deepest][0], dim) if with_global else None
-        self.scale_embedding = nn.Embedding(len(channels), dim) if with_scale and len(channels) > 1 else None
+        self.scale_embedding = _embedding(len(channels), dim) if with_scale and len(channels) > 1 else None
         rows = [width for _, height, width in self.map_shapes.values() for _ in range(height)]  # cells of each
-        self.row_embedding = nn.Embedding(len(rows), dim) if config.row_embedding else None
+        self.row_embedding = _embedding(len(rows), dim) if config.row_embedding else None
         self.register_buffer("scale_idx_S", _repeated(self.num_cells), persistent=False)
         self.register_buffer("row_idx_S", _repeated(rows), persistent=False)
 
@@ -178,6 +178,13 @@ class LocalTokens(nn.Module):
             errors.append((cells_BSC - _cells(at_least_float32(map_BCHW))).square().mean((1, 2)))
         fields = {"attended": torch.cat(attended, dim=1), "reconstruction_error": torch.stack(errors).mean(0)}
         return score_BS, fields
+
+
+def _embedding(num: int, dim: int) -> nn.Embedding:
+    """Vectors about as long as the tokens they are added to: PyTorch's, of length sqrt(dim), would drown them."""
+    embedding = nn.Embedding(num, dim)
+    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    return embedding
 
 
 def _repeated(counts: list[int]) -> Tensor:

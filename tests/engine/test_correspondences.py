@@ -34,21 +34,21 @@ def cells_of(map_CHW):
     return map_CHW.flatten(1).T.tolist()
 
 
-@pytest.mark.parametrize("standardize_maps", [False, True])
-def test_nearest_neighbours_are_those_of_the_features_that_the_matcher_read(standardize_maps):
-    model = model_of(standardize_maps=standardize_maps)
+@pytest.mark.parametrize("center_maps", [False, True])
+def test_nearest_neighbours_are_those_of_the_features_that_the_matcher_read(center_maps):
+    model = model_of(center_maps=center_maps)
     mean, var = 0.0, 1.0
-    if standardize_maps:
+    if center_maps:
         (norm,) = model.norms.values()
         with torch.no_grad():
-            norm.running_mean += torch.rand(len(norm.running_mean))
-            norm.running_var *= 0.5 + 9 * torch.rand(len(norm.running_var))
-        mean, var = (value.view(-1, 8, 4) for value in (norm.running_mean, norm.running_var + norm.eps))
+            norm.mean_CHW += torch.rand(norm.mean_CHW.shape)
+            norm.variance *= 4
+        mean, var = norm.mean_CHW, 4.00001
     found = find(model).found[NEAREST]
     for pair, one in zip(pairs(3), found, strict=True):
         with torch.no_grad():
             map_2CHW = model.feature_maps(torch.stack((pair.query, pair.gallery)))[8]
-        read_2CHW = (map_2CHW - mean) / torch.as_tensor(var) ** 0.5
+        read_2CHW = (map_2CHW - mean) / var**0.5
         wanted = reference.nearest(cells_of(read_2CHW[0]), cells_of(read_2CHW[1]))
         centres = [[4.0 + 8 * (cell % 4), 4.0 + 8 * (cell // 4)] for cell in range(32)]
         assert one.query_N2.tolist() == [centres[i] for i, _, _ in wanted]

@@ -46,10 +46,10 @@ def test_bf16_is_near_and_not_the_same(model, records):
 
 
 def test_bf16_keeps_the_norms_of_maps(tiny, records):
-    model = fresh_model(resolve({**tiny, "standardize_maps": True}, "a test")).eval()
+    model = fresh_model(resolve({**tiny, "center_maps": True}, "a test")).eval()
     for norm in model.norms.values():
-        norm.running_mean.fill_(0.5)
-        norm.running_var.fill_(0.1)
+        norm.mean_CHW.fill_(0.5)
+        norm.variance.fill_(0.1)
     one, two = extracted(model, records), extracted(model, records, precision="bf16")
     name = next(iter(one.tensors))
     assert (one[name].float() - two[name].float()).abs().max() < 0.2 * one[name].float().std()

@@ -34,11 +34,11 @@ def test_scores_are_those_of_the_model(model, records, tmp_path):
     assert found.query_s > 0
 
 
-def test_keys_of_full_rank_score_alike_with_standardised_maps(tiny, records, tmp_path):
-    model = fresh_model(resolve({**tiny, "standardize_maps": True}, "a test")).eval()
+def test_keys_of_full_rank_score_alike_with_centred_maps(tiny, records, tmp_path):
+    model = fresh_model(resolve({**tiny, "center_maps": True}, "a test")).eval()
     for norm in model.norms.values():
-        norm.running_mean.fill_(0.5)
-        norm.running_var.fill_(0.1)
+        norm.mean_CHW.fill_(0.5)
+        norm.variance.fill_(0.1)
     how = Extraction(batch_size=4, num_workers=0, states="float32")
     images = records["query"], records["bounding_box_test"]
     scores = [
