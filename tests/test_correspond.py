@@ -200,7 +200,7 @@ def test_people_that_a_shared_backbone_was_trained_on_are_no_test(made, session)
     result = correspond(second, session, num_pairs=2)
     assert {row.target for row in result.methods} == {"market1501"}
     assert {row.target for row in result.identity} == {"market1501"}
-    assert told.said == ["validation: left out, since the model was trained on its people"]
+    assert told.said == ["validation: left out, since weights that are tested were trained on its people"]
     assert result.trained_on == "market1501"  # by the first stage
     with pytest.raises(ConfigError, match="a \\[\\[target\\]\\] that the model was not trained on, found none among 1"):
         correspond(second, session, num_pairs=2, assignments=["target=[]"])
