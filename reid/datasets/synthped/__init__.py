@@ -77,7 +77,7 @@ class Synthped(Dataset):
         """What the folder says about itself, or None where it is to be drawn."""
         if not folder.exists():
             return None
-        if folder.exists() and not folder.is_dir():
+        if not folder.is_dir():
             raise DatasetError(f"{NAME}: wanted a folder at root = {folder}, found a file. Name another.")
         try:
             stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
