@@ -12,7 +12,7 @@ from reid.build import component_config
 from reid.data.surface_images import SurfaceImages, draw_surface_images
 from reid.data.warps import Level, WarpedPair, held_out_pairs
 from reid.datasets.synthped import Config as SynthpedConfig
-from reid.domains import Domains, Target, new_targets, open_domains, training_domains
+from reid.domains import Domains, Target, open_domains
 from reid.engine.correspondences import IDENTITY, OWN_NEAREST, Findings, find_correspondences
 from reid.engine.extract import Extraction
 from reid.engine.identity_pairs import draw_identity_pairs, identity_scores
@@ -27,13 +27,15 @@ from reid.evaluation.correspondence_results import (
     method_results,
     write_correspondences,
 )
-from reid.evaluation.keypoint_matches import KeypointLabels, MatchMetrics, keypoint_labels, match_metrics
+from reid.evaluation.keypoint_labels import KeypointLabels, keypoint_labels
+from reid.evaluation.keypoint_matches import MatchMetrics, match_metrics
 from reid.evaluation.warp_metrics import warp_metrics
 from reid.experiment import Experiment
 from reid.losses.assignment import Config as AssignmentConfig
 from reid.match import matching_model
 from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
+from reid.trained_on import new_targets, training_domains
 from reid.types import Warps
 
 _ASKED_EVERY_PX = 4  # all methods are asked where the same positions lie

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from reid.domains import Target, inherited_domains, new_targets, open_domains, training_domains
+from reid.domains import Target, open_domains
 from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.engine.two_stages import TwoStages
@@ -23,6 +23,7 @@ from reid.evaluation.shortlist import Shortlist, gallery_digest, rescore
 from reid.experiment import Experiment
 from reid.models import load_model
 from reid.runs import RunFolder, Session, commit, machine
+from reid.trained_on import inherited_domains, new_targets, training_domains
 from reid.trial import How
 from reid.trial_in_two import refuse_unfit, reorder
 from reid.types import ImageRecord, ImageState

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from reid.build import build_dataset, component_config
 from reid.data.holdout import hold_out
@@ -14,11 +13,10 @@ from reid.datasets._base import DataSet
 from reid.datasets.synthped import Config as SynthpedConfig
 from reid.datasets.synthped import people_of
 from reid.engine.training_set import TrainingSet
-from reid.errors import CheckpointError, ConfigError, DatasetError
+from reid.errors import ConfigError, DatasetError
 from reid.experiment import Experiment, Table
-from reid.progress import Progress
 from reid.protocols._leaks import refuse_leaks
-from reid.runs import RunFolder, Session
+from reid.runs import Session
 from reid.types import ImageRecord
 
 VALIDATION = "validation"
@@ -124,77 +122,6 @@ def training_surfaces(experiment: Experiment, train: Sequence[ImageRecord], sess
         "stage.views.surface_share: wanted a [[source]] named synthped, whose true surfaces are known, found "
         f"{', '.join(repr(table['name']) for table in experiment.source)}. Set surface_share = 0 or add one."
     )
-
-
-def training_domains(experiment: Experiment, session: Session) -> list[Domains]:
-    """Of every training whose weights the model has: its own, if it has stages, and those behind a shared backbone.
-
-    All are opened with the targets of ``experiment``; none for an untrained model.
-
-    Raises:
-        CheckpointError: the run that the backbone comes from is not there any more.
-        ProtocolError: a target's image or identity was trained on.
-        ReidError: see :func:`open_domains`.
-    """
-    own = [open_domains(experiment, session)] if experiment.stage else []
-    return [*own, *inherited_domains(experiment, session)]
-
-
-def inherited_domains(experiment: Experiment, session: Session) -> list[Domains]:
-    """As :func:`training_domains`, of the trainings behind a shared backbone alone; none where it is not shared."""
-    return [
-        open_domains(before.model_copy(update={"target": experiment.target}), session)
-        for before in _behind(experiment)
-        if before.stage
-    ]
-
-
-def new_to(others: Sequence[Domains], targets: Iterable[Target]) -> list[Target]:
-    """The targets none of whose query persons ``others`` were trained on: held-out identities of one run may be."""
-    trained = {(record.source, record.pid) for domains in others for record in domains.train}
-    return [target for target in targets if not any((r.source, r.pid) in trained for r in target.query)]
-
-
-def new_targets(where: Path, trained: Sequence[Domains], targets: Sequence[Target], progress: Progress) -> list[Target]:
-    """As :func:`new_to`; the user is told what is left out.
-
-    Args:
-        where: the run, for the error.
-        trained: of all trainings behind the weights that are tested.
-        targets: what was asked for.
-        progress: where to report.
-
-    Raises:
-        ConfigError: nothing is left to test.
-    """
-    if not targets:
-        raise ConfigError(f"{where}: wanted at least one [[target]] to test on, found none.")
-    found = new_to(trained, targets)
-    labels = {target.label for target in found}
-    for target in targets:
-        if target.label not in labels:
-            progress.say(f"{target.label}: left out, since weights that are tested were trained on its people")
-    if not found:
-        raise ConfigError(
-            f"{where}: wanted a [[target]] that the model was not trained on, found none among {len(targets)}. Set "
-            "another, such as --set 'target=[{name=\"synthped\"}]'."
-        )
-    return found
-
-
-def _behind(experiment: Experiment) -> list[Experiment]:
-    """The experiments that a shared backbone has gone through before, the latest first."""
-    first = experiment.first_stage
-    if first is None or not first.share_backbone:
-        return []
-    run = RunFolder(Path(first.run))
-    if not run.config.is_file():
-        raise CheckpointError(
-            f"{run.path}: wanted the run that {experiment.title!r} has its backbone from, to see what it was trained "
-            "on, found none. Put its folder back there."
-        )
-    before = run.experiment()
-    return [before, *_behind(before)]
 
 
 def _open(table: Table, session: Session) -> DataSet:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from reid.build import build_reranker
-from reid.domains import VALIDATION, Domains, Target, inherited_domains, new_targets, new_to, open_domains
+from reid.domains import VALIDATION, Domains, Target, open_domains
 from reid.engine.checkpoint import latest, load_facts, saved_epochs
 from reid.engine.model import Model
 from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
@@ -19,6 +19,7 @@ from reid.experiment import Experiment, Fusion
 from reid.models import load_model
 from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
+from reid.trained_on import inherited_domains, new_targets, new_to
 from reid.trial import How, Test, try_one_stage, try_reranked
 from reid.trial_in_two import best_weight, refuse_unfit, try_two_stages
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 
-from reid.domains import inherited_domains, open_domains
+from reid.domains import open_domains
 from reid.engine.checkpoint import (
     Checkpoint,
     epoch_folder,
@@ -23,6 +23,7 @@ from reid.experiment import Experiment
 from reid.models import starting_model
 from reid.runs import RunFolder, Session
 from reid.staging import Staging
+from reid.trained_on import inherited_domains
 
 
 def train(run: RunFolder, session: Session) -> Model:

@@ -21,6 +21,7 @@ LINES = [
     {"recipe"},
     {"runs"},
     {"domains"},
+    {"trained_on"},
     {"models"},
     {"staging"},
     {"train", "convert"},

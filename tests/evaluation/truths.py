@@ -5,6 +5,11 @@ import torch
 from reid.types import Correspondences, Warp, Warps
 
 
+def points(*places):
+    """Keypoints [K, 2]."""
+    return torch.tensor(places, dtype=torch.float32).reshape(-1, 2)
+
+
 def found(query, gallery, confidence=None, kind="assignment"):
     query, gallery = (torch.tensor(points, dtype=torch.float32).reshape(-1, 2) for points in (query, gallery))
     confidence = torch.ones(len(query)) if confidence is None else torch.tensor(confidence, dtype=torch.float32)
