@@ -13,7 +13,7 @@ help:
 	@echo "make test    install into .venv, run all tests"
 	@echo "make check   make test, and lint and types before it"
 	@echo "make bench   speed and memory against frozen references"
-	@echo "make tables  the tables of README.md and docs/ from what is recorded"
+	@echo "make tables  the tables of README.md and docs/ from what is recorded, and docs/keys.md"
 
 $(INSTALLED): setup.py constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

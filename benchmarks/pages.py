@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import _speed_table
+from reid import reference
 from reid.evaluation.correspondence_results import read_correspondences
 from reid.evaluation.results import read_results
 from reid.files import write_text
@@ -21,6 +22,7 @@ from reid.report.summary import overview, summary
 
 ROOT = Path(__file__).parent.parent
 RECORDED = ROOT / "experiments" / "results"
+KEYS_PAGE = ROOT / "docs" / "keys.md"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md")
 KINDS: dict[str, Callable[[list[Path]], str | None]] = {
     "mean": lambda files: summary([read_results(file) for file in files]),
@@ -50,7 +52,8 @@ def chosen(kind: str, patterns: list[str]) -> list[Path]:
 
 
 def update() -> None:
-    """Write the recorded tables into the pages."""
+    """Write the recorded tables into the pages, and the page of all keys."""
+    write_text(KEYS_PAGE, reference.page())
     for page in PAGES:
         write_text(page, filled(page.read_text(encoding="utf-8")))
 

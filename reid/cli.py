@@ -16,16 +16,18 @@ from reid.cli_correspond import correspond_command
 from reid.cli_curve import curve_command
 from reid.cli_data import data_app
 from reid.cli_evaluate import evaluate_command
+from reid.cli_keys import keys_command
 from reid.cli_match import match_command
 from reid.cli_options import DATA_ROOT, DataRoot, Device, Workers, open_session, set_option
 from reid.cli_results import compare, record_command, table_command
 from reid.convert import convert_released
 from reid.errors import ConfigError, ReidError
 from reid.evaluate import evaluate, finished
-from reid.experiment import Experiment, on_transfer, read_experiment
+from reid.experiment import on_transfer, read_experiment
 from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
 from reid.runs import RunFolder, create_run, discard_unbegun, free_run_path, resume_run
+from reid.schema import Experiment
 from reid.train import train
 
 app = typer.Typer(
@@ -114,6 +116,7 @@ app.command("evaluate")(evaluate_command)
 app.command("curve")(curve_command)
 app.command("match")(match_command)
 app.command("correspond")(correspond_command)
+app.command("keys")(keys_command)
 app.command("table")(table_command)
 app.command("record")(record_command)
 

@@ -13,10 +13,10 @@ from reid.cli_results import PUBLISHED, tell_of_stages
 from reid.config import nearest
 from reid.errors import ConfigError
 from reid.evaluate import Pipeline, evaluate
-from reid.experiment import Fusion
 from reid.pictures import draw_pictures
 from reid.report.table import read_published, table
 from reid.runs import RunFolder
+from reid.schema import Fusion
 
 TOP_K = 100
 

@@ -30,11 +30,11 @@ from reid.evaluation.correspondence_results import (
 from reid.evaluation.keypoint_labels import KeypointLabels, keypoint_labels
 from reid.evaluation.keypoint_matches import MatchMetrics, match_metrics
 from reid.evaluation.warp_metrics import warp_metrics
-from reid.experiment import Experiment
 from reid.losses.assignment import Config as AssignmentConfig
 from reid.match import matching_model
 from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
+from reid.schema import Experiment
 from reid.trained_on import new_targets, training_domains
 from reid.types import Warps
 

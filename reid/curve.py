@@ -20,9 +20,9 @@ from reid.evaluation.curve import Curve, Curves, Line, Point, heads
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
 from reid.evaluation.shortlist import Shortlist, gallery_digest, rescore
-from reid.experiment import Experiment
 from reid.models import load_model
 from reid.runs import RunFolder, Session, commit, machine
+from reid.schema import Experiment
 from reid.trained_on import inherited_domains, new_targets, training_domains
 from reid.trial import How
 from reid.trial_in_two import refuse_unfit, reorder

@@ -14,9 +14,9 @@ from reid.datasets.synthped import Config as SynthpedConfig
 from reid.datasets.synthped import people_of
 from reid.engine.training_set import TrainingSet
 from reid.errors import ConfigError, DatasetError
-from reid.experiment import Experiment, Table
 from reid.protocols._leaks import refuse_leaks
 from reid.runs import Session
+from reid.schema import Experiment, Table
 from reid.types import ImageRecord
 
 VALIDATION = "validation"

@@ -15,10 +15,10 @@ from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
 from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
-from reid.experiment import Experiment, Fusion
 from reid.models import load_model
 from reid.recipe import describe, recipe, weights_file
 from reid.runs import RunFolder, Session, commit, machine
+from reid.schema import Experiment, Fusion
 from reid.trained_on import inherited_domains, new_targets, new_to
 from reid.trial import How, Test, try_one_stage, try_reranked
 from reid.trial_in_two import best_weight, refuse_unfit, try_two_stages

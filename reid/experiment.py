@@ -1,103 +1,17 @@
-"""The experiment file: what is trained on what, how, and what it is tested on."""
+"""Experiment files: read, merged with what they are based on, checked down to the last component, and changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
 
 import tomli_w
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from reid.build import Kind, component_config, settled_backbone
-from reid.config import Config, parse, read_toml, set_value
-from reid.data.pairs import ViewsConfig
-from reid.data.transforms import AugmentConfig
-from reid.engine.optimizer import OptimizerConfig
-from reid.engine.precision import Precision
-from reid.engine.schedule import ScheduleConfig, StepConfig
-from reid.engine.tasks.pairs import Negatives
+from reid.config import parse, read_toml, set_value
 from reid.errors import ConfigError
 from reid.protocols._base import Transfer
-from reid.types import StatePrecision
-
-Table = dict[str, Any]
-
-
-class StageConfig(Config):
-    """``[[stage]]``: one training stage; the defaults are TransMatcher's published recipe."""
-
-    # block: all pairs of a batch; pairs: some, for matchers too costly for all; correspondence: where views match
-    task: Literal["block", "pairs", "correspondence"] = "block"
-    max_pairs: PositiveInt = 512  # of a step, task pairs only
-    negatives: Negatives = "random"  # of those pairs: strangers at random, or what looks most alike as a whole
-    epochs: PositiveInt
-    sampler: Table
-    loss: Table
-    auxiliary: Table | None = None  # a loss beside that on pairs: of the attention that chooses local features
-    optimizer: OptimizerConfig = OptimizerConfig()
-    schedule: ScheduleConfig = StepConfig()
-    augment: AugmentConfig = AugmentConfig()
-    views: ViewsConfig = ViewsConfig()  # task correspondence only: in the place of augment
-    precision: Precision = "float32"
-    backbone_mode: Literal["eval", "train"] = "eval"  # eval: pretrained batch statistics stay; train: from scratch
-    frozen: tuple[Literal["backbone", "encoder", "decoder", "head"], ...] = ()
-    cache_maps: bool = False  # compute a frozen backbone's maps once; mirroring is the only augmentation then
-
-    @model_validator(mode="after")
-    def _only_frozen_maps_can_be_kept(self) -> Self:
-        if self.cache_maps and "backbone" not in self.frozen:
-            raise ValueError(
-                'cache_maps: wanted the backbone among frozen, found it is trained. Set frozen = ["backbone"]'
-            )
-        return self
-
-
-Fusion = Literal["replace", "lerp"]
-"""replace: the second stage's scores alone. lerp: a mean of both, weighted by what is best on the validation split."""
-
-
-class FirstStageConfig(Config):
-    """``[first_stage]``: what proposes the images that this experiment's matcher puts in order."""
-
-    run: str  # folder of the run, such as runs/synthped_embedding; it is trained already
-    top_k: PositiveInt = 100  # gallery images a query that are proposed
-    fusion: Fusion = "replace"
-    share_backbone: bool = False  # take its backbone, frozen: images go through it once for both stages
-
-
-class EvaluationConfig(Config):
-    """``[evaluation]``: how targets are tested."""
-
-    precision: Precision = "float32"  # of backbone and encoder; scores are float32 always
-    state_precision: StatePrecision = "bfloat16"  # of maps that wait to be scored; float32 is exact, and slower
-    key_rank: PositiveInt | None = None  # compare positions in so few channels; None: in all, exact
-    int8_products: bool = False  # multiply 8-bit integers on a CPU with AMX, faster than bfloat16
-    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] = (
-        4.0  # a target, for states and scores, beyond it they go to files; Market-1501's fit
-    )
-    batch_size: PositiveInt = 64  # images a batch
-    camera_rule: bool = True  # leave out gallery images of the query's identity and camera
-    rerank: tuple[Table, ...] = ()  # classical re-rankers, one behind another, such as [{ name = "k_reciprocal" }]
-    ap_rule: Literal["finite_sum", "trapezoid"] = "finite_sum"  # the field's, or the Market-1501 authors'
-
-
-class Experiment(Config):
-    """A whole experiment file."""
-
-    title: str
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    image_size: tuple[PositiveInt, PositiveInt] = (384, 128)  # height, width in pixels
-    source: tuple[Table, ...] = ()
-    target: tuple[Table, ...] = ()
-    validation_pids: NonNegativeInt = 0  # identities kept out of the sources' training images, tested as a target
-    first_stage: FirstStageConfig | None = None  # none: the matcher is compared with the whole gallery
-    backbone: Table | None = None
-    center_maps: bool = False  # take away their mean over images first: cells may differ by place above all
-    matcher: Table
-    stage: tuple[StageConfig, ...] = ()  # none: the untrained model is tested
-    evaluation: EvaluationConfig = EvaluationConfig()
-    checkpoints_kept: PositiveInt = 2  # how many of the latest stay on disk
+from reid.schema import Experiment, Table
 
 
 def read_experiment(path: Path, assignments: Sequence[str] = ()) -> Experiment:

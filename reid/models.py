@@ -9,9 +9,9 @@ import torch
 from reid.build import build_model
 from reid.engine.checkpoint import Checkpoint, latest, load_into, load_weights
 from reid.engine.model import Model
-from reid.experiment import Experiment, FirstStageConfig
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
+from reid.schema import Experiment, FirstStageConfig
 
 
 def load_model(run: RunFolder, device: torch.device | str = "cpu") -> Model:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from reid.build import Kind, component_config
-from reid.experiment import Experiment, Table, with_components
+from reid.experiment import with_components
+from reid.schema import Experiment, Table
 
 _SAID_APART = ("name", "weights", "normalization")
 

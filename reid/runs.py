@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from reid.errors import CheckpointError, ConfigError, StorageError
-from reid.experiment import Experiment, differing, read_experiment, to_toml, with_shared_backbone
+from reid.experiment import differing, read_experiment, to_toml, with_shared_backbone
 from reid.files import write_json, write_text
 from reid.progress import Progress
+from reid.schema import Experiment
 
 PACKAGES = ("reid", "torch", "torchvision", "numpy", "pillow", "safetensors")
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -21,10 +21,10 @@ from reid.engine.tasks.pairs import PairsTask
 from reid.engine.train_step import Stage
 from reid.engine.training_set import PairedTrainingSet, TrainingSet, cache_maps
 from reid.errors import ConfigError
-from reid.experiment import Experiment, FirstStageConfig, StageConfig
 from reid.losses._base import AuxiliaryLoss, CorrespondenceLoss, Loss, LossSpec, PairLoss
 from reid.models import first_stage_model
 from reid.runs import RunFolder, Session
+from reid.schema import Experiment, FirstStageConfig, StageConfig
 
 
 @dataclass(eq=False)

@@ -19,9 +19,9 @@ from reid.engine.model import Model
 from reid.engine.tally import Clock
 from reid.engine.trainer import Trainer
 from reid.engine.training_set import TrainingSet
-from reid.experiment import Experiment
 from reid.models import starting_model
 from reid.runs import RunFolder, Session
+from reid.schema import Experiment
 from reid.staging import Staging
 from reid.trained_on import inherited_domains
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from reid.domains import Domains, Target, open_domains
 from reid.errors import CheckpointError, ConfigError
-from reid.experiment import Experiment
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
+from reid.schema import Experiment
 
 
 def training_domains(experiment: Experiment, session: Session) -> list[Domains]:

@@ -24,9 +24,9 @@ from reid.evaluation.ranking import Ranking
 from reid.evaluation.reranked import Reranked, gain
 from reid.evaluation.results import Measured, TargetResult, target_result
 from reid.evaluation.scoring import GalleryScores, Scoring
-from reid.experiment import EvaluationConfig
 from reid.reranking._base import Reranker
 from reid.runs import Session
+from reid.schema import EvaluationConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from reid.engine.two_stages import Reordering, TwoStages, retrieve_in_two
 from reid.errors import ConfigError
 from reid.evaluation.reranked import Reranked, gain, share_of_oracle
 from reid.evaluation.shortlist import fused, perfect_order, shuffled_order
-from reid.experiment import Fusion
+from reid.schema import Fusion
 from reid.trial import How, Test, cost
 
 _SHUFFLE_SEED = 0

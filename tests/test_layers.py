@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "reid"
 LINES = [
-    {"errors", "types", "config", "files", "images", "memory", "progress", "vision"},
+    {"errors", "types", "config", "files", "images", "keys", "memory", "progress", "vision"},
     {"nn", "kernels"},
     {"datasets"},
     {"backbones"},
@@ -17,7 +17,8 @@ LINES = [
     {"engine"},
     {"report", "search"},
     {"build"},
-    {"experiment"},
+    {"schema"},
+    {"experiment", "reference"},
     {"recipe"},
     {"runs"},
     {"domains"},
@@ -31,7 +32,7 @@ LINES = [
     {"pictures"},
     {"cli_options"},
     {"cli_results"},
-    {"cli_data", "cli_evaluate", "cli_curve", "cli_match", "cli_correspond"},
+    {"cli_data", "cli_evaluate", "cli_curve", "cli_keys", "cli_match", "cli_correspond"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from torch import nn
 
 from reid.backbones._base import BackboneConfig
@@ -31,16 +32,20 @@ STATISTICS: Mapping[Normalization, Statistics] = {
 class PretrainedConfig(BackboneConfig):
     """What every backbone with pretrained weights is asked.
 
-    Attributes:
-        weights: ``none`` (random), ``imagenet`` (downloaded once), a ``.pth`` or ``.safetensors`` file, or
-            ``URL#sha256=64 hex digits``.
-        normalization: of the images, before the first layer. ``auto``: as the weights were made; none for random
-            ones. A file or URL that is not in :data:`RECORDS` cannot tell, so it has to be written out. The
-            published TransMatcher and QAConv numbers were made with ImageNet weights and ``none``.
+    A file or URL that is not in :data:`RECORDS` cannot tell how images were normalised, so it has to be written out.
     """
 
-    weights: str = "none"
-    normalization: Literal["auto", "none", "imagenet", "half"] = "auto"
+    weights: str = Field(
+        "none",
+        description="'none' (random), 'imagenet' (downloaded once), a .pth or .safetensors file, or 'URL#sha256=64 hex "
+        "digits'",
+    )
+    normalization: Literal["auto", "none", "imagenet", "half"] = Field(
+        "auto",
+        description="of the images, before the first layer. 'auto': as the weights were made, which a file or URL of "
+        "your own cannot tell; none for random ones. The published TransMatcher and QAConv numbers were made with "
+        "ImageNet weights and 'none'",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reid.backbones._base import Backbone
@@ -22,15 +22,14 @@ _NUM_BLOCKS = 19  # with the final 1x1 convolution to 1280 channels, which is ne
 
 
 class Config(PretrainedConfig):
-    """The ``[backbone]`` table of a MobileNetV2.
-
-    Attributes:
-        strides: of the maps to return: 4 (24 channels), 8 (32), 16 (96), 32 (320, before the final 1x1 convolution).
-            Blocks behind the deepest one are not built. 16 is the stride of the published matchers.
-    """
+    """The ``[backbone]`` table of a MobileNetV2."""
 
     name: Literal["mobilenet"] = "mobilenet"
-    strides: tuple[int, ...] = (16,)
+    strides: tuple[int, ...] = Field(
+        (16,),
+        description="of the maps to return: 4 (24 channels), 8 (32), 16 (96; the published matchers' stride), 32 (320, "
+        "before the final 1x1 convolution). Blocks behind the deepest one are not built",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Self:

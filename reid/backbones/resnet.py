@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from reid.backbones._base import Backbone
@@ -25,23 +25,24 @@ _DEEPEST_IBN = {"none": 0, "a": 16, "b": 8}  # stride of the deepest map that an
 
 
 class Config(PretrainedConfig):
-    """The ``[backbone]`` table of a ResNet.
-
-    Attributes:
-        depth: number of layers; 50 is the published TransMatcher's.
-        ibn: ``a`` (in every block of layers 1 to 3), ``b`` (after the stem and the last blocks of layers 1 and 2; the
-            published TransMatcher's) or ``none``. There are no IBN weights for 152.
-        cut: last layer that is built and run; layer3 (stride 16) is the published TransMatcher's.
-        last_stride: of layer4; 1 keeps its map at stride 16 (strong baselines of re-identification).
-        strides: of the maps to return, the deepest of all among them; None: this one only.
-    """
+    """The ``[backbone]`` table of a ResNet."""
 
     name: Literal["resnet"] = "resnet"
-    depth: Literal[18, 34, 50, 101, 152] = 50
-    ibn: Ibn = "none"
-    cut: Literal["layer2", "layer3", "layer4"] = "layer3"
-    last_stride: Literal[1, 2] = 2
-    strides: tuple[int, ...] | None = None
+    depth: Literal[18, 34, 50, 101, 152] = Field(50, description="number of layers; 50 is the published TransMatcher's")
+    ibn: Ibn = Field(
+        "none",
+        description="instance norm beside batch norm: 'a' in every block of layers 1 to 3, 'b' after the stem and the "
+        "last blocks of layers 1 and 2, the published TransMatcher's. There are no IBN weights for 152",
+    )
+    cut: Literal["layer2", "layer3", "layer4"] = Field(
+        "layer3", description="last layer that is built and run; layer3 (stride 16) is the published TransMatcher's"
+    )
+    last_stride: Literal[1, 2] = Field(
+        2, description="of layer4; 1 keeps its map at stride 16 (strong baselines of re-identification)"
+    )
+    strides: tuple[int, ...] | None = Field(
+        None, description="of the maps to return, the deepest of all among them; None: this one only"
+    )
 
     @property
     def layer_strides(self) -> dict[str, int]:

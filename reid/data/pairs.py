@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ViewsConfig(Config):
-    """``stage.views``: where pairs with known correspondences come from."""
+    """Where pairs with known correspondences come from."""
 
     warps: WarpConfig = Field(WarpConfig(difficulty="mixed"), description="two views made of one training image")
     surface_share: Share = Field(

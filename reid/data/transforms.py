@@ -32,20 +32,30 @@ FactorRange = Annotated[tuple[Factor, Factor], AfterValidator(_ordered)]
 
 
 class AugmentConfig(Config):
-    """The table ``[stage.augment]``. Defaults are the published augmentation of 384 x 128 images.
+    """How training images are varied. Defaults are the published augmentation of 384 x 128 images.
 
     Each part has a value that switches it off: 0, or [1, 1] for the ranges of factors.
     """
 
-    pad_px: NonNegativeInt = 10  # black border, in pixels of the resized image, of which a crop of image size is kept
-    flip: Share = 0.5  # probability of mirroring left and right
-    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 5.0  # largest angle either way; corners become black
-    brightness: FactorRange = (0.5, 2.0)  # 1 leaves the image as it is, 0 makes it black
-    contrast: FactorRange = (0.5, 2.0)  # 1 leaves the image as it is, 0 makes it grey all over
-    saturation: FactorRange = (0.5, 2.0)  # 1 leaves the image as it is, 0 takes the colour away
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # largest shift either way, as a share of the colour circle
-    occlusion: Share = 0.8  # a white square always hides a part; its side stays below this share of the shorter side
-    erasing: Share = 0.0  # probability that a rectangle is filled with a mean colour, the strong baselines' way
+    pad_px: NonNegativeInt = Field(
+        10, description="black border, in pixels of the resized image, of which a crop of image size is kept"
+    )
+    flip: Share = Field(0.5, description="probability of mirroring left and right")
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = Field(
+        5.0, description="largest angle either way; corners become black"
+    )
+    brightness: FactorRange = Field((0.5, 2.0), description="1 leaves the image as it is, 0 makes it black")
+    contrast: FactorRange = Field((0.5, 2.0), description="1 leaves the image as it is, 0 makes it grey all over")
+    saturation: FactorRange = Field((0.5, 2.0), description="1 leaves the image as it is, 0 takes the colour away")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.1, description="largest shift either way, as a share of the colour circle"
+    )
+    occlusion: Share = Field(
+        0.8, description="a white square always hides a part; its side stays below this share of the shorter side"
+    )
+    erasing: Share = Field(
+        0.0, description="probability that a rectangle is filled with a mean colour, the strong baselines' way"
+    )
 
 
 class TestTransform:

@@ -13,7 +13,8 @@ HEAD = """# Data sets
 This folder is the default data root: unpack each data set here, or name another folder with `--data`. No data set
 is part of the repository. `reid data check NAME` compares what you have with the counts below and says what to do
 where they differ; `reid data check NAME --deep` also decodes every image. A deliberate subset opens with
-`expected_counts = "none"` in its table, and results on it say that the counts were not checked.
+`expected_counts = "none"` in its table, and results on it say that the counts were not checked. `reid keys dataset`
+lists all keys of their tables, such as `variant` and `train`, which choose the variants below.
 
 This page is generated from the files in `reid/datasets/`; do not edit it by hand."""
 

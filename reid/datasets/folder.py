@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from reid.datasets._base import SPLITS, DataSet, Dataset, DatasetConfig, DatasetInfo
 from reid.datasets._counts import checked
 from reid.datasets._listing import examples
@@ -25,7 +27,9 @@ class Config(DatasetConfig):
     """
 
     name: Literal["folder"] = "folder"
-    people: str | None = None  # roots with the same word show the same people by the same pids; None: none but itself
+    people: str | None = Field(
+        None, description="roots with the same word show the same people by the same pids; None: none but itself"
+    )
 
 
 class Folder(Dataset):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -20,14 +20,14 @@ _CLIPPED_TOGETHER = (("backbone", "encoder"), ("decoder", "head"))  # the releas
 
 
 class OptimizerConfig(Config):
-    """``[stage.optimizer]``; the defaults are TransMatcher's."""
+    """Optimiser and learning rates; the defaults are TransMatcher's."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: PositiveFloat = 0.005
-    backbone_lr_factor: NonNegativeFloat = 0.1  # pretrained layers move slowly; 1 from scratch
-    momentum: NonNegativeFloat = 0.9  # sgd only, with Nesterov's correction
-    weight_decay: NonNegativeFloat = 5e-4  # on every parameter, as released
-    clip_norm: NonNegativeFloat = 0.0  # gradient norm of each clipping group; 0 is off
+    name: Literal["sgd", "adamw"] = Field("sgd", description="which optimiser")
+    lr: PositiveFloat = Field(0.005, description="learning rate of what is not the backbone's")
+    backbone_lr_factor: NonNegativeFloat = Field(0.1, description="pretrained layers move slowly; 1 from scratch")
+    momentum: NonNegativeFloat = Field(0.9, description="sgd only, with Nesterov's correction")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="on every parameter, as released")
+    clip_norm: NonNegativeFloat = Field(0.0, description="gradient norm of each clipping group; 0 is off")
 
 
 def parameter_groups(model: Model, loss: nn.Module, frozen: Collection[str] = ()) -> Groups:

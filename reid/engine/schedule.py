@@ -11,7 +11,7 @@ from reid.config import Config
 
 
 class _Schedule(Config):
-    warmup_epochs: NonNegativeFloat = 0.0  # the rate rises linearly from 0 over so many epochs
+    warmup_epochs: NonNegativeFloat = Field(0.0, description="the rate rises linearly from 0 over so many epochs")
 
     def decay(self, time: float, num_epochs: int) -> float:  # noqa: ARG002
         """Learning-rate factor at ``time`` in epochs, warm-up apart."""
@@ -28,8 +28,8 @@ class StepConfig(_Schedule):
     """Times ``gamma`` after every ``step_epochs`` epochs: TransMatcher's."""
 
     name: Literal["step"] = "step"
-    step_epochs: PositiveInt = 10
-    gamma: PositiveFloat = 0.1
+    step_epochs: PositiveInt = Field(10, description="epochs between two falls of the rate")
+    gamma: PositiveFloat = Field(0.1, description="what it is multiplied by")
 
     def decay(self, time: float, num_epochs: int) -> float:  # noqa: ARG002, D102
         return self.gamma ** (int(time) // self.step_epochs)
@@ -39,7 +39,7 @@ class CosineConfig(_Schedule):
     """Half a cosine from the full rate to ``final_factor`` of it: for training from scratch."""
 
     name: Literal["cosine"] = "cosine"
-    final_factor: NonNegativeFloat = 0.01
+    final_factor: NonNegativeFloat = Field(0.01, description="share of the rate that is left at the end")
 
     def decay(self, time: float, num_epochs: int) -> float:  # noqa: D102
         wave = (1 + math.cos(math.pi * min(1.0, time / num_epochs))) / 2
@@ -50,8 +50,8 @@ class AdaptiveConfig(_Schedule):
     """QAConv-GS: one decay when the loss falls to ``loss_factor`` of the second epoch's, then half as long again."""
 
     name: Literal["adaptive"] = "adaptive"
-    loss_factor: PositiveFloat = 0.7
-    gamma: PositiveFloat = 0.1
+    loss_factor: PositiveFloat = Field(0.7, description="share of the second epoch's loss at which the rate falls")
+    gamma: PositiveFloat = Field(0.1, description="what it is multiplied by")
 
 
 ScheduleConfig = Annotated[ConstantConfig | StepConfig | CosineConfig | AdaptiveConfig, Field(discriminator="name")]

@@ -15,7 +15,7 @@ DELTA_STRIDES = 1 / 8
 
 
 class RefinerConfig(Config):
-    """A ``[[matcher.refiners]]`` table, one for each stride, coarse to fine."""
+    """One table for each stride, coarse to fine."""
 
     stride: PositiveInt = Field(description="1, 2, 4 or 8, or the coarse map's; pixels")
     dim: PositiveInt = Field(description="channels its features are projected to; at the coarse stride, matcher.dim")

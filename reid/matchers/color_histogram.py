@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from reid.matchers._base import Matcher, MatcherConfig, MatcherInfo, PairOutputs, ParameterGroup
@@ -21,8 +21,10 @@ class Config(MatcherConfig):
     """The ``[matcher]`` table."""
 
     name: Literal["color_histogram"] = "color_histogram"
-    num_stripes: PositiveInt = 6  # horizontal stripes of equal height
-    num_bins: PositiveInt = 8  # per channel; hue and saturation are counted jointly, brightness apart
+    num_stripes: PositiveInt = Field(6, description="horizontal stripes of equal height")
+    num_bins: PositiveInt = Field(
+        8, description="per channel; hue and saturation are counted jointly, brightness apart"
+    )
 
 
 class ColorHistogram(Matcher):

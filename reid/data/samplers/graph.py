@@ -20,9 +20,11 @@ class Config(SamplerConfig):
     """Options of :class:`GraphSampler`."""
 
     name: Literal["graph"] = "graph"
-    batch_size: PositiveInt = 64  # images per batch
-    num_images: PositiveInt = Field(default=4, validate_default=True)  # images per identity; divides batch_size
-    num_batches: PositiveInt | None = None  # batches per epoch, a random part of them; None: one for every identity
+    batch_size: PositiveInt = Field(64, description="images per batch")
+    num_images: PositiveInt = Field(4, validate_default=True, description="images per identity; divides batch_size")
+    num_batches: PositiveInt | None = Field(
+        None, description="batches per epoch, a random part of them; None: one for every identity"
+    )
 
     @field_validator("num_images")
     @classmethod

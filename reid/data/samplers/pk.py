@@ -7,7 +7,7 @@ from itertools import cycle, islice
 from typing import Literal
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from reid.data._random import generator
 from reid.data.samplers._base import ClassDistances, Sampler, SamplerConfig
@@ -18,9 +18,11 @@ class Config(SamplerConfig):
     """Options of :class:`PKSampler`."""
 
     name: Literal["pk"] = "pk"
-    num_pids: PositiveInt = 16  # identities per batch; batch size is num_pids * num_images
-    num_images: PositiveInt = 4  # images per identity
-    num_batches: PositiveInt | None = None  # batches per epoch; None: as many as it takes to see every identity
+    num_pids: PositiveInt = Field(16, description="identities per batch; batch size is num_pids * num_images")
+    num_images: PositiveInt = Field(4, description="images per identity")
+    num_batches: PositiveInt | None = Field(
+        None, description="batches per epoch; None: as many as it takes to see every identity"
+    )
 
 
 class PKSampler(Sampler):

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from reid.data._random import generator
 from reid.data.samplers._base import ClassDistances, Layout, MiningSampler, Neighbours, SamplerConfig
@@ -18,10 +18,16 @@ class Config(SamplerConfig):
     """Options of :class:`TripletSampler`."""
 
     name: Literal["triplets"] = "triplets"
-    num_triplets: PositiveInt = 32  # a batch; three times as many images
-    num_batches: PositiveInt | None = None  # batches an epoch; None: as many as it takes to see every anchor
-    top_k: PositiveInt = 100  # how far down its list an anchor's positive and negative are looked for
-    min_positives: PositiveInt = 1  # an image with fewer in its list is no anchor; RRT on landmarks: 5
+    num_triplets: PositiveInt = Field(32, description="a batch; three times as many images")
+    num_batches: PositiveInt | None = Field(
+        None, description="batches an epoch; None: as many as it takes to see every anchor"
+    )
+    top_k: PositiveInt = Field(
+        100, description="how far down its list an anchor's positive and negative are looked for"
+    )
+    min_positives: PositiveInt = Field(
+        1, description="an image with fewer in its list is no anchor; RRT on landmarks: 5"
+    )
 
 
 class TripletSampler(MiningSampler):

@@ -39,7 +39,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class WarpConfig(Config):
-    """The table of the generator. Motions are drawn as often as their shares of the sum of the three say."""
+    """How views are made. Motions are drawn as often as their shares of the sum of the three say."""
 
     difficulty: Level | Literal["mixed"] = Field(
         "mid", description="how far things move; mixed draws one for each pair"
