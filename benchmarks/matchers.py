@@ -43,7 +43,12 @@ def cross_decoder(num_layers: int, dim: int, feedforward: int) -> int:
     return num_layers * (8 * S * dim**2 + 4 * S**2 * dim + 2 * S * dim * feedforward)
 
 
-FORMULAS = {
+def message_passing(num_layers: int, dim: int) -> int:
+    """The same of SuperGlue's layers, self or cross, on both images: attention, and a perceptron of twice the width."""
+    return num_layers * 2 * (10 * S * dim**2 + 2 * S**2 * dim)
+
+
+FORMULAS: dict[str, int | None] = {
     "embedding": CHANNELS,
     "color_histogram": 6 * (8 * 8 + 8),
     "vit": 512,
@@ -56,8 +61,11 @@ FORMULAS = {
     "etr": 6 * 2 * layer(S + 1, 128, 1024),
     "rrt": 6 * layer(2 * S + 4, 128, 1024),
     ETR_S: 2 * 2 * layer(S, 256, 2048),
+    "superglue": message_passing(6, 128) + 2 * S * 128**2 + S**2 * 128,
+    "roma": None,
 }
-"""Multiplications of a pair as the papers describe it; we save what depends on one image or on no other token."""
+"""Multiplications of a pair as the papers describe it; we save what depends on one image or on no other token. RoMa has
+too many kinds of steps for a formula."""
 
 OPTIONS: dict[str, dict[str, object]] = {ETR_S: {"variant": "s"}, ETR_RELEASED: {"released": True}}
 
@@ -71,11 +79,7 @@ def measure() -> list[Row]:
     pair_s = {case: seconds[case] / math.prod(_sides(matcher)) for case, matcher in matchers.items()}
     rows = []
     for case, matcher in matchers.items():
-        state = states[case]
-        note = (
-            f"{1e3 * pair_s[case]:.3g} ms and {1e-9 * counted(matcher, state):.3g} GMAC a pair "
-            f"({1e-9 * FORMULAS[case]:.3g} by formula), {state.nbytes // len(state):,} bytes an image"
-        )
+        note = _note(pair_s[case], matcher, states[case], FORMULAS[case])
         rows.append(Row(case, 1 / pair_s[case], "pairs/s", pair_s[REFERENCE] / pair_s[case], note=note))
     return rows
 
@@ -107,6 +111,12 @@ def counted(matcher: Matcher, state: ImageState) -> float:
     with torch.enable_grad(), simmax.using("eager"), sdpa_kernel(SDPBackend.MATH), counter:
         matcher.score(state[[0]], state[[1]])
     return counter.get_total_flops() / 2
+
+
+def _note(seconds: float, matcher: Matcher, state: ImageState, formula: int | None) -> str:
+    by_formula = "" if formula is None else f" ({1e-9 * formula:.3g} by formula)"
+    multiplied = f"{1e-9 * counted(matcher, state):.3g} GMAC a pair{by_formula}"
+    return f"{1e3 * seconds:.3g} ms and {multiplied}, {state.nbytes // len(state):,} bytes an image"
 
 
 def _scoring(matcher: Matcher, state: ImageState) -> Callable[[], Tensor]:
