@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reid.matchers._base import PairOutputs
+from reid.matchers._base import LOGIT_SCALE, PairOutputs
 from reid.nn.transport import NOTHING, marginal_error
 from reid.types import Correspondences
 
@@ -151,14 +151,19 @@ def pair_scores(
 
 
 class Calibration(nn.Module):
-    """Logit of "same person": ``scale * odds + weight * sim + shift``; the scale is positive: it is an exponential."""
+    """Logit of "same person": ``scale * odds + 10 * (weight * sim + shift)``; see :data:`LOGIT_SCALE`.
+
+    The scale is positive: it is an exponential. Odds differ by units between pairs, similarities by tenths, which say
+    more of identities: their weight must become much the larger. The shift starts where pairs are not far from an even
+    chance, so that learning does not begin with finding that.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.weight = nn.Parameter(torch.ones(()))
-        self.shift = nn.Parameter(torch.zeros(()))
+        self.shift = nn.Parameter(torch.tensor(-0.5))
 
     def forward(self, scores: PairScores) -> Tensor:
         """Logits, [N]."""
-        return self.log_scale.exp() * scores.odds_N + self.weight * scores.sim_N + self.shift
+        return self.log_scale.exp() * scores.odds_N + LOGIT_SCALE * (self.weight * scores.sim_N + self.shift)

@@ -14,6 +14,8 @@ from reid.config import Config
 from reid.errors import ConfigError
 from reid.types import Correspondences, ImageState
 
+LOGIT_SCALE = 10.0
+"""In a logit, of what differs by tenths between pairs, so that its weights learn as fast as others do."""
 PAIRS_PER_CHUNK = 512
 
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reid.matchers._base import LOGIT_SCALE
 from reid.matchers._dense import DenseDirection, DenseStep, sample
-
-LOGIT_SCALE = 10.0
-"""Of the evidence, which differs by tenths between pairs, so that its weights learn as fast as others do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class Config(MatcherConfig):
     eval_iterations: PositiveInt = Field(50, description="of the transport otherwise; likewise")
     match_threshold: PositiveFloat = Field(0.2, lt=1, description="least mass of a match; 0.2 as published")
     score: Literal["logit", "mass", "sim", "ot", "count"] = Field(
-        "logit", description="of a pair; 'logit' is learned from identities, and until then the odds of the mass + sim"
+        "logit",
+        description="of a pair; 'logit' is learned from identities; untrained, it is the mass's odds + 10 sim - 5",
     )
 
     @model_validator(mode="after")
@@ -169,7 +170,8 @@ class SuperGlue(Matcher):
             final_XKD = self.final(token_XKD.to(self.final.weight.dtype))
             score_NKK = _dot_products(final_XKD[: len(query)], final_XKD[len(query) :]) / self.config.dim**0.5
             cosine_NKK = _dot_products(self._field(query, "descriptors"), self._field(gallery, "descriptors"))
-            iterations = self.config.train_iterations if self.training else self.config.eval_iterations
+            learns = self.final.training  # not where the head alone does: it weighs what is found in use
+            iterations = self.config.train_iterations if learns else self.config.eval_iterations
             log_NKK = log_assignment(
                 score_NKK, self.dustbin, iterations, query_mask_NK=masks[0], gallery_mask_NL=masks[1]
             )

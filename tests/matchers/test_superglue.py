@@ -79,16 +79,29 @@ def test_the_logit_is_the_score_that_is_asked_for():
     query, gallery = encoded(matcher, 2, 0), encoded(matcher, 2, 1)
     untrained = matcher.pair(query, gallery)
     scores = untrained.scores
-    torch.testing.assert_close(untrained.logit_N, scores.odds_N + scores.sim_N)
+    torch.testing.assert_close(untrained.logit_N, scores.odds_N + 10 * scores.sim_N - 5)
     matcher.calibration.log_scale.fill_(np.log(2.0))
     matcher.calibration.weight.fill_(3.0)
     matcher.calibration.shift.fill_(-1.0)
-    torch.testing.assert_close(matcher.pair(query, gallery).logit_N, 2 * scores.odds_N + 3 * scores.sim_N - 1)
+    torch.testing.assert_close(matcher.pair(query, gallery).logit_N, 2 * scores.odds_N + 30 * scores.sim_N - 10)
     for name in ("mass", "sim", "ot", "count"):
         other = make(score=name)
         other.load_state_dict(matcher.state_dict(), strict=False)
         torch.testing.assert_close(other.pair(query, gallery).logit_N, getattr(scores, f"{name}_N"))
         assert other.calibration is None
+
+
+@torch.no_grad()
+def test_a_head_that_learns_alone_sees_what_it_will_see_in_use():
+    matcher = make(train_iterations=1)
+    matcher.final.weight.mul_(10)
+    query, gallery = encoded(matcher, 2, 0), encoded(matcher, 2, 1)
+    in_use = matcher.pair(query, gallery)
+    matcher.calibration.train()
+    matcher.training = True  # as a stage leaves a module of which a part learns
+    torch.testing.assert_close(matcher.pair(query, gallery).scores.odds_N, in_use.scores.odds_N)
+    matcher.final.train()
+    assert (matcher.pair(query, gallery).scores.odds_N - in_use.scores.odds_N).abs().min() > 1e-4
 
 
 @torch.no_grad()
