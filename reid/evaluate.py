@@ -211,7 +211,8 @@ def _stamp(experiment: Experiment, trained: Sequence[Domains], model: Model, way
 
 
 def _training(run: RunFolder, experiment: Experiment) -> Training | None:
-    if not experiment.stage:
-        return None
+    """What was trained here; None: nothing, though weights that were converted come with the stages that made them."""
     clock = load_facts(latest(run.checkpoints))["clock"]
+    if not experiment.stage or not clock["epoch"]:
+        return None
     return Training(epochs=clock["epoch"], steps=clock["step"], images_seen=clock["images"], seconds=clock["seconds"])

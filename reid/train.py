@@ -19,6 +19,7 @@ from reid.engine.model import Model
 from reid.engine.tally import Clock
 from reid.engine.trainer import Trainer
 from reid.engine.training_set import TrainingSet
+from reid.errors import CheckpointError
 from reid.models import starting_model
 from reid.runs import RunFolder, Session
 from reid.schema import Experiment
@@ -38,7 +39,7 @@ def train(run: RunFolder, session: Session) -> Model:
     experiment = run.experiment()
     domains = open_domains(experiment, session)  # what is missing must show before anything is saved
     inherited_domains(experiment, session)  # nor may a backbone that is taken over know a target
-    resumed = load_checkpoint(latest(run.checkpoints)) if saved_epochs(run.checkpoints) else None
+    resumed = _resumed(run, experiment)
     model = starting_model(experiment, resumed, session)
     if experiment.stage:
         _train_stages(run, experiment, model, domains.training_set(), resumed, session)
@@ -46,6 +47,19 @@ def train(run: RunFolder, session: Session) -> Model:
         untrained = Checkpoint(model.state_dict(), {}, {"clock": asdict(Clock())})
         save_checkpoint(epoch_folder(run.checkpoints, 0), untrained)
     return model
+
+
+def _resumed(run: RunFolder, experiment: Experiment) -> Checkpoint | None:
+    if not saved_epochs(run.checkpoints):
+        return None
+    folder = latest(run.checkpoints)
+    found = load_checkpoint(folder)
+    if experiment.stage and "scaler" not in found.facts:  # every step of training leaves its state
+        raise CheckpointError(
+            f"{folder}: wanted a state to go on training from, found weights alone, as reid convert leaves them. "
+            f"Test them: reid evaluate {run.path}, or train anew with another --out."
+        )
+    return found
 
 
 def _train_stages(

@@ -7,8 +7,10 @@ from reid.convert import convert_released
 from reid.engine.checkpoint import saved_epochs
 from reid.errors import CheckpointError, ConfigError, WeightsError
 from reid.evaluate import evaluate
+from reid.evaluation.results import read_results
 from reid.experiment import resolve
 from reid.models import fresh_model, load_model
+from reid.train import train
 
 QACONV = {"name": "qaconv", "stride": 8, "dim": 16}
 HEADS = {"transmatcher": ("decoder.",), "qaconv": ("bn.", "fc.", "logit_bn.")}
@@ -110,12 +112,29 @@ def test_a_matcher_of_pixels_has_no_released_weights(tiny, new_run, changed, sav
         convert_released(path, new_run(tiny))
 
 
-def test_the_command_makes_a_run_and_leaves_none_behind_where_it_fails(tiny, toml, changed, save, reid, tmp_path):
+def test_released_weights_cannot_be_trained_on(tiny, new_run, session, changed, save):
+    run = new_run(tiny)
+    convert_released(save(released(changed(), "transmatcher")), run)
+    with pytest.raises(
+        CheckpointError, match=r"epoch_0: wanted a state to go on training from.* Test them: reid evaluate"
+    ):
+        train(run, session)
+
+
+def test_the_command_makes_a_run_and_leaves_none_behind_where_it_fails(
+    tiny, toml, changed, save, reid, tmp_path, drawn_root
+):
     checkpoint = save(released(changed(), "transmatcher"))
     code, out, _ = reid("convert", checkpoint, toml(tiny), "--out", tmp_path / "converted")
     assert code == 0
     assert "reid evaluate" in out
     assert (tmp_path / "converted" / "checkpoints" / "epoch_0").is_dir()
+    evaluated = reid("evaluate", tmp_path / "converted", "--data", drawn_root, "--workers", 0)
+    assert evaluated[0] == 0
+    assert {path.name for path in (tmp_path / "converted" / "figures").iterdir()} == {"cmc.png", "ranks_market1501.png"}
+    result = read_results(tmp_path / "converted")
+    assert result.training is None
+    assert result.stamp.sources == ("market1501",)
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     code, _, err = reid("convert", checkpoint, toml(tiny), "--out", tmp_path / "again")
     assert (code, (tmp_path / "again").exists()) == (2, False)
