@@ -66,7 +66,7 @@ def find_correspondences(
 
     Returns:
         under ``""`` what the matcher found; under ``"at stride S"`` what its coarser steps did, where there are such;
-        and the baselines.
+        and the baselines, of which that of the backbone reads its maps as they are, not centred.
     """
     model.eval()
     findings = Findings()
@@ -94,8 +94,7 @@ def _add(findings: Findings, model: Model, pairs: Sequence[WarpedPair]) -> None:
     found[IDENTITY] = [identity_warp(model.image_size)] * len(pairs)
     if query_maps:
         stride = model.matcher.info.strides[0]
-        query_NCHW, gallery_NCHW = (model.matcher_maps(maps)[stride] for maps in (query_maps, gallery_maps))
-        found[NEAREST] = _nearest_cells(query_NCHW, gallery_NCHW, stride)
+        found[NEAREST] = _nearest_cells(query_maps[stride], gallery_maps[stride], stride)
     if isinstance(outputs, AssignmentOutputs):
         points = _without_padding(outputs, outputs.query_point_NK2, outputs.gallery_point_NK2)
         descriptors = _without_padding(outputs, query["descriptors"], gallery["descriptors"])
