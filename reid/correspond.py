@@ -98,7 +98,7 @@ def _surfaces(target: Target, experiment: Experiment, session: Session) -> Surfa
     """Renderings of the people of a synthped target; None for other targets."""
     for table in experiment.target:
         config = component_config("dataset", table, "[[target]]")
-        if isinstance(config, SynthpedConfig) and target.label in {config.label, f"synthped ({config.domain})"}:
+        if isinstance(config, SynthpedConfig) and target.label == (config.label or f"synthped ({config.domain})"):
             return draw_surface_images(
                 config,
                 config.num_test_pids,

@@ -74,6 +74,24 @@ def test_a_dense_matcher_shows_its_steps_and_synthped_true_correspondences(made,
     assert all(row.ap is None for row in result.methods)
 
 
+def test_each_synthped_target_is_asked_about_its_own_people(made, session_on, data_root, monkeypatch):
+    """Of two of one domain the one with a label comes first; the other has its domain's name."""
+    drawn = []
+    draw = module.draw_surface_images
+
+    def noted(config, *arguments, **options):
+        drawn.append(config.seed)
+        return draw(config, *arguments, **options)
+
+    monkeypatch.setattr(module, "draw_surface_images", noted)
+    target = json.dumps([{**SYNTHPED, "seed": 7, "label": "others"}, SYNTHPED]).replace('":', '" =')
+    run = made("run", matcher=SUPERGLUE, stage=[])
+    result = correspond(run, session_on(data_root), num_pairs=1, assignments=[f"target={target}"])
+    labels = [row.target for row in result.methods if row.pairs == "same person"]
+    assert dict.fromkeys(labels) == {"others": None, "synthped (studio)": None}
+    assert drawn == [7, 0]
+
+
 class Telling(Silent):
     def __init__(self):
         self.said = []
