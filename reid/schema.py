@@ -52,7 +52,12 @@ class StageConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _only_frozen_maps_can_be_kept(self) -> Self:
+    def _only_maps_that_stay_can_be_kept(self) -> Self:
+        if self.cache_maps and self.task == "correspondence":
+            raise ValueError(
+                "cache_maps: wanted task block or pairs, found correspondence, which makes new views every epoch. "
+                "Leave it out"
+            )
         if self.cache_maps and "backbone" not in self.frozen:
             raise ValueError(
                 'cache_maps: wanted the backbone among frozen, found it is trained. Set frozen = ["backbone"]'

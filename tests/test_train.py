@@ -370,6 +370,11 @@ def test_tasks_and_losses_fit_together(change, made):
         made("run", matcher=SUPERGLUE, stage=[{**VIEWS, **change}])
 
 
+def test_maps_of_views_cannot_be_kept_since_they_are_others_every_epoch(made):
+    with pytest.raises(ConfigError, match="cache_maps: wanted task block or pairs, found correspondence"):
+        made("run", matcher=SUPERGLUE, stage=[{**VIEWS, "cache_maps": True}])
+
+
 def test_a_matcher_that_looks_at_pixels_cannot_train_on_kept_maps(made):
     stage = {**VIEWS, "task": "pairs", "loss": {"name": "pair_bce"}, "cache_maps": True}
     with pytest.raises(ConfigError, match="cache_maps: wanted a matcher that reads maps alone, found RoMa"):
