@@ -26,6 +26,7 @@ from reid.evaluate import evaluate, finished
 from reid.experiment import on_transfer, read_experiment
 from reid.memory import keep_freed_memory
 from reid.pictures import draw_pictures
+from reid.pipeline import refuse_untestable
 from reid.runs import RunFolder, create_run, discard_unbegun, free_run_path, resume_run
 from reid.schema import Experiment
 from reid.train import train
@@ -85,6 +86,7 @@ def run(
         for folder in folders:
             typer.echo(f"\n{folder.experiment().title}")
             if not finished(folder):
+                refuse_untestable(folder, session)
                 train(folder, session)
                 draw_pictures(folder, *evaluate(folder, session))
     typer.echo()

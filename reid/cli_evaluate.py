@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,9 @@ from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPat
 from reid.cli_results import PUBLISHED, tell_of_stages
 from reid.config import nearest
 from reid.errors import ConfigError
-from reid.evaluate import Pipeline, evaluate
+from reid.evaluate import evaluate
 from reid.pictures import draw_pictures
+from reid.pipeline import Pipeline, own_pipeline
 from reid.report.table import read_published, table
 from reid.runs import RunFolder
 from reid.schema import Fusion
@@ -103,13 +105,13 @@ def _pipeline(run: RunFolder, rerank: str | None, top_k: int | None, fusion: Fus
         return Pipeline(run, RunFolder(Path(rerank)), top_k or TOP_K, fusion or "replace")
     if top_k is None and fusion is None:
         return None
-    first = run.experiment().first_stage
-    if first is None:
+    own = own_pipeline(run, run.experiment())
+    if own is None:
         raise ConfigError(
             f"--top-k, --fusion: wanted a second stage, found {run.path}, which has no first stage before it, and no "
             "--rerank RUN2. Name one, or leave them out."
         )
-    return Pipeline(RunFolder(Path(first.run)), run, top_k or first.top_k, fusion or first.fusion)
+    return replace(own, top_k=top_k or own.top_k, fusion=fusion or own.fusion)
 
 
 def _results_file(run: RunFolder, out: Path | None, *, apart: bool) -> Path:

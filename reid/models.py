@@ -21,7 +21,7 @@ def load_model(run: RunFolder, device: torch.device | str = "cpu") -> Model:
         CheckpointError: the folder is no run, has no checkpoint, or the checkpoint is damaged.
     """
     experiment = run.experiment()
-    model = _build(experiment, pretrained=False)
+    model = bare_model(experiment)
     checkpoint = latest(run.checkpoints)
     load_into(model, load_weights(checkpoint), str(checkpoint))
     return model.to(device).eval()
@@ -36,6 +36,11 @@ def fresh_model(experiment: Experiment, progress: Progress | None = None) -> Mod
     if shared is not None:
         _take_backbone(model, shared)
     return model
+
+
+def bare_model(experiment: Experiment) -> Model:
+    """The model with whatever weights: for what it is like, not for what it computes."""
+    return _build(experiment, pretrained=False)
 
 
 def _build(experiment: Experiment, *, pretrained: bool, progress: Progress | None = None) -> Model:
@@ -53,7 +58,7 @@ def starting_model(experiment: Experiment, resumed: Checkpoint | None, session: 
     """The model as training goes on with it: from a checkpoint, or :func:`fresh_model`; on the session's device."""
     if resumed is None:
         return fresh_model(experiment, session.progress).to(session.device)
-    model = _build(experiment, pretrained=False)
+    model = bare_model(experiment)
     load_into(model, resumed.model, "the latest checkpoint")
     return model.to(session.device)
 

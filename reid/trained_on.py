@@ -10,6 +10,7 @@ from reid.errors import CheckpointError, ConfigError
 from reid.progress import Progress
 from reid.runs import RunFolder, Session
 from reid.schema import Experiment
+from reid.types import ImageRecord
 
 
 def training_domains(experiment: Experiment, session: Session) -> list[Domains]:
@@ -37,8 +38,12 @@ def inherited_domains(experiment: Experiment, session: Session) -> list[Domains]
 
 def new_to(others: Sequence[Domains], targets: Iterable[Target]) -> list[Target]:
     """The targets none of whose query persons ``others`` were trained on: held-out identities of one run may be."""
-    trained = {(record.source, record.pid) for domains in others for record in domains.train}
-    return [target for target in targets if not any((r.source, r.pid) in trained for r in target.query)]
+    return _without({person for domains in others for person in _people(domains.train)}, targets)
+
+
+def apart_from(seen: Target, targets: Iterable[Target]) -> list[Target]:
+    """The targets none of whose query persons are in ``seen``, whose labels have been looked at."""
+    return _without(_people(seen.query), targets)
 
 
 def new_targets(where: Path, trained: Sequence[Domains], targets: Sequence[Target], progress: Progress) -> list[Target]:
@@ -66,6 +71,14 @@ def new_targets(where: Path, trained: Sequence[Domains], targets: Sequence[Targe
             "another, such as --set 'target=[{name=\"synthped\"}]'."
         )
     return found
+
+
+def _people(records: Iterable[ImageRecord]) -> set[tuple[str, int]]:
+    return {(record.source, record.pid) for record in records}
+
+
+def _without(people: set[tuple[str, int]], targets: Iterable[Target]) -> list[Target]:
+    return [target for target in targets if people.isdisjoint(_people(target.query))]
 
 
 def _behind(experiment: Experiment) -> list[Experiment]:

@@ -8,8 +8,9 @@ import torch
 from reid import curve as measuring
 from reid.curve import measure_curves
 from reid.errors import CheckpointError, ConfigError, ProtocolError
-from reid.evaluate import Pipeline, evaluate
+from reid.evaluate import evaluate
 from reid.evaluation.curve import Curves
+from reid.pipeline import Pipeline
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
 EMBEDDING = {"matcher": {"name": "embedding", "stride": 8}, "stage": []}

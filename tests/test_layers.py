@@ -28,6 +28,7 @@ LINES = [
     {"train", "convert"},
     {"trial"},
     {"trial_in_two"},
+    {"pipeline"},
     {"evaluate", "curve", "match", "correspond"},
     {"pictures"},
     {"cli_options"},

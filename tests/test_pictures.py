@@ -4,8 +4,9 @@ from PIL import Image
 
 from reid import pictures
 from reid.errors import StorageError
-from reid.evaluate import Pipeline, evaluate
+from reid.evaluate import evaluate
 from reid.pictures import draw_pictures
+from reid.pipeline import Pipeline
 from reid.train import train
 
 EMBEDDING = {"matcher": {"name": "embedding", "stride": 8}, "stage": []}

@@ -10,9 +10,10 @@ from reid import staging
 from reid.domains import open_domains
 from reid.engine.two_stages import TwoStages
 from reid.errors import CheckpointError, ConfigError, ProtocolError
-from reid.evaluate import Pipeline, evaluate
+from reid.evaluate import evaluate
 from reid.evaluation.results import read_results
 from reid.models import load_model
+from reid.pipeline import Pipeline
 from reid.progress import Silent
 from reid.report.stages import stages_table
 from reid.train import train
@@ -168,7 +169,8 @@ def test_lerp_wants_identities_nobody_was_trained_on(made, session):
         evaluate(first, session, pipeline=Pipeline(first, second, 5, "lerp"))
 
 
-def test_the_weight_is_chosen_on_held_out_people_who_are_not_tested_then(made, session, monkeypatch):
+@pytest.mark.parametrize("tested", ["first", "second"])
+def test_the_weight_is_chosen_on_held_out_people_who_are_not_tested_then(tested, made, session, monkeypatch):
     first = made("first", **EMBEDDING, validation_pids=3)
     second = made("second", stage=[], validation_pids=3, backbone={"name": "mobilenet", "strides": [8]})
     chosen_on = []
@@ -178,13 +180,14 @@ def test_the_weight_is_chosen_on_held_out_people_who_are_not_tested_then(made, s
         return 0.3
 
     monkeypatch.setattr(evaluating, "best_weight", choose)
-    (target,) = evaluate(first, session, pipeline=Pipeline(first, second, 3, "lerp"))[0].targets
+    run = {"first": first, "second": second}[tested]
+    (target,) = evaluate(run, session, pipeline=Pipeline(first, second, 3, "lerp"))[0].targets
     assert (target.target, target.reranked.weight) == ("market1501", 0.3)
     (pids,) = chosen_on
     assert len(pids) == 3
     assert pids <= set(TRAIN_PIDS)
     with pytest.raises(ConfigError, match="top_k = 7: wanted at most the 6 images of the gallery of validation"):
-        evaluate(first, session, pipeline=Pipeline(first, second, 7, "lerp"))
+        evaluate(run, session, pipeline=Pipeline(first, second, 7, "lerp"))
 
 
 def test_the_best_weight_has_the_highest_map(two, session, tmp_path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reid.evaluate import Pipeline, evaluate
+from reid.evaluate import evaluate
+from reid.pipeline import Pipeline
 
 
 def test_a_random_order_is_worth_what_chance_says(made, session):
