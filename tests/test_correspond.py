@@ -72,6 +72,7 @@ def test_a_dense_matcher_shows_its_steps_and_synthped_true_correspondences(made,
     assert set(kinds) == {"mild", "mid", "hard", "same person", "different persons"}
     assert [row.method for row in result.methods[:2]] == ["roma", "roma at stride 8"]
     assert all(row.ap is None for row in result.methods)
+    assert [row.score for row in result.identity] == ["score", "certainty", "sim", "certainty_sim"]
 
 
 def test_each_synthped_target_is_asked_about_its_own_people(made, session_on, data_root, monkeypatch):

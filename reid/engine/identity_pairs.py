@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from reid.data._random import generator
 from reid.data.loader import test_batches
 from reid.engine.extract import Extraction, encoder
 from reid.engine.model import Model
-from reid.matchers._assignment import AssignmentOutputs
 from reid.progress import Progress
 from reid.types import ImageRecord
 
@@ -77,10 +75,7 @@ def identity_scores(
         for image_BCHW in loader:
             state = encode(image_BCHW).to(dtype=torch.float32)
             outputs = model.matcher.pair(state[0::2], state[1::2])
-            named = {CHOSEN: outputs.logit_N}
-            if isinstance(outputs, AssignmentOutputs):
-                named |= {name.removesuffix("_N"): score_N for name, score_N in asdict(outputs.scores).items()}
-            for name, score_N in named.items():
+            for name, score_N in {CHOSEN: outputs.logit_N, **outputs.other_scores}.items():
                 found.setdefault(name, []).append(score_N.float().cpu().numpy())
             bar.advance(len(outputs.logit_N))
     return {name: np.concatenate(parts) for name, parts in found.items()}

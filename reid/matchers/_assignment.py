@@ -65,6 +65,11 @@ class AssignmentOutputs(PairOutputs):
         """How far each assignment is from converged; see :func:`reid.nn.transport.marginal_error`."""
         return marginal_error(self.log_assignment_NKK, self.query_mask_NK, self.gallery_mask_NK)
 
+    @property
+    def other_scores(self) -> dict[str, Tensor]:
+        """All of :class:`PairScores`."""
+        return {field.name.removesuffix("_N"): getattr(self.scores, field.name) for field in fields(self.scores)}
+
     @staticmethod
     def cat(parts: Sequence[AssignmentOutputs]) -> AssignmentOutputs:
         """The outcomes of all pairs, in order."""

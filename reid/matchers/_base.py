@@ -61,6 +61,11 @@ class PairOutputs:
 
     logit_N: Tensor
 
+    @property
+    def other_scores(self) -> dict[str, Tensor]:
+        """Name -> score of each pair, [N], higher = more alike: what else pairs can be scored by; none."""
+        return {}
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:

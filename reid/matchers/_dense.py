@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid.matchers._base import PairOutputs
+from reid.matchers._evidence import Evidence
 from reid.nn.grid import cell_centres
 
 
@@ -85,11 +86,21 @@ class DenseOutputs(PairOutputs):
         to_gallery: where the query images' cells lie in the gallery images.
         to_query: where the gallery images' cells lie in the query images.
         anchor_A2: (x, y) of the anchors in pixels, [A, 2]; None where the coarsest step regresses positions.
+        evidence: what scores are made of; None: it was not weighed.
     """
 
     to_gallery: DenseDirection
     to_query: DenseDirection
     anchor_A2: Tensor | None
+    evidence: Evidence | None = None
+
+    @property
+    def other_scores(self) -> dict[str, Tensor]:
+        """Those that need no labels."""
+        found = self.evidence
+        if found is None:
+            return {}
+        return {"certainty": found.certainty_N, "sim": found.similarity_N, "certainty_sim": found.certainty_sim_N}
 
     @staticmethod
     def cat(parts: Sequence[DenseOutputs]) -> DenseOutputs:
@@ -97,7 +108,10 @@ class DenseOutputs(PairOutputs):
         logit_N = torch.cat([part.logit_N for part in parts])
         to_gallery = DenseDirection.cat([part.to_gallery for part in parts])
         to_query = DenseDirection.cat([part.to_query for part in parts])
-        return DenseOutputs(logit_N, to_gallery, to_query, parts[0].anchor_A2)
+        weighed = [part.evidence for part in parts if part.evidence is not None]
+        return DenseOutputs(
+            logit_N, to_gallery, to_query, parts[0].anchor_A2, Evidence.cat(weighed) if weighed else None
+        )
 
 
 def sample(map_NCHW: Tensor, position_NhW2: Tensor, stride: int, *, beyond: str = "zeros") -> Tensor:

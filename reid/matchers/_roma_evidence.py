@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +10,7 @@ from torch.nn import functional
 
 from reid.matchers._base import LOGIT_SCALE
 from reid.matchers._dense import DenseDirection, DenseStep, sample
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Of N pairs; exchanging the images of a pair changes nothing. All [N], 0..1 but for the similarity, -1..1.
-
-    Attributes:
-        certainty_N: mean certainty of both directions.
-        gap_N: by how much the mean certainties of the directions differ.
-        similarity_N: cosine of each cell's features and those where it lies, weighted by certainty.
-        cycle_N: share of cells that come back to where they started, there and back.
-        entropy_N: mean entropy of the anchors' probabilities, 1 where they are equal; None where there are no anchors.
-    """
-
-    certainty_N: Tensor
-    gap_N: Tensor
-    similarity_N: Tensor
-    cycle_N: Tensor
-    entropy_N: Tensor | None
-
-    def stacked(self) -> Tensor:
-        """All that there is, [N, 4 or 5]."""
-        there = (self.certainty_N, self.gap_N, self.similarity_N, self.cycle_N, self.entropy_N)
-        return torch.stack([value for value in there if value is not None], dim=1)
+from reid.matchers._evidence import Evidence
 
 
 class EvidenceHead(nn.Module):

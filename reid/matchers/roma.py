@@ -148,10 +148,8 @@ class RoMa(Matcher):
         weighed = evidence(both, own["appearance"], other["appearance"], self.config.stride, self.config.cycle_px)
         anchor_A2 = None if self.coarse.anchors is None else self.coarse.anchors.centre_A2
         num = len(query)
-        logit_N = (
-            weighed.certainty_N * weighed.similarity_N if self.evidence_head is None else self.evidence_head(weighed)
-        )
-        return DenseOutputs(logit_N, both[:num], both[num:], anchor_A2)
+        logit_N = weighed.certainty_sim_N if self.evidence_head is None else self.evidence_head(weighed)
+        return DenseOutputs(logit_N, both[:num], both[num:], anchor_A2, weighed)
 
     def _features(self, fields: Mapping[str, Tensor], stride: int) -> Tensor:
         """What a refiner reads, [N, C, H, W]."""

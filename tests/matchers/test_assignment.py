@@ -107,6 +107,8 @@ def test_outputs_are_joined_in_order():
     parts = [outputs_of(MASS), outputs_of([[x / 2 for x in row] for row in MASS])]
     joined = AssignmentOutputs.cat(parts)
     assert joined.logit_N.shape == (2,)
+    assert list(joined.other_scores) == ["mass", "sim", "ot", "count", "odds"]
+    assert torch.equal(joined.other_scores["count"], joined.scores.count_N)
     assert torch.equal(joined.log_assignment_NKK[1:], parts[1].log_assignment_NKK)
     assert torch.equal(joined.scores.ot_N[:1], parts[0].scores.ot_N)
     assert joined.query_mask_NK is None

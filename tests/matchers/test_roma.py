@@ -117,6 +117,8 @@ def test_chunks_change_nothing():
     found = matcher.pair(query, gallery)
     torch.testing.assert_close(found.logit_N, wanted.logit_N)
     torch.testing.assert_close(found.to_query.finest.warp_NHW2, wanted.to_query.finest.warp_NHW2)
+    for name, score_N in wanted.other_scores.items():
+        torch.testing.assert_close(found.other_scores[name], score_N)
     torch.testing.assert_close(matcher.score(query, gallery), block)
     torch.testing.assert_close(block.diagonal(), wanted.logit_N)
 
@@ -128,6 +130,10 @@ def test_the_score_without_labels():
     state = encoded(matcher, 2, 0)
     found = matcher.pair(state, state)
     assert ((found.logit_N > -1) & (found.logit_N < 1)).all()
+    names = {"certainty", "sim", "certainty_sim"}
+    assert set(found.other_scores) == names
+    torch.testing.assert_close(found.other_scores["certainty"] * found.other_scores["sim"], found.logit_N)
+    torch.testing.assert_close(found.other_scores["certainty_sim"], found.logit_N)
     again = make()
     assert again.evidence_head.linear.weight.shape == (1, 5)
     assert make(head="regression").evidence_head.linear.weight.shape == (1, 4)

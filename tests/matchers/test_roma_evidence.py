@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from reid.matchers._dense import DenseDirection, DenseStep
+from reid.matchers._evidence import Evidence
 from reid.matchers._roma_evidence import evidence
 from reid.nn.grid import cell_centres
 
@@ -94,3 +95,14 @@ def test_no_certainty_at_all_is_not_nan():
     certainty = torch.full((2, 4, 2), -1e4, dtype=torch.float64)
     found = evidence(both(GRID, GRID, certainty), maps(), maps(), 8, 8.0)
     assert found.stacked().isfinite().all()
+
+
+def test_parts_join_again():
+    certainty, own, other = flat(0.9, 0.3), maps(0), maps(1)
+    anchors = torch.zeros(2, 4, 2, 1, dtype=torch.float64)
+    for anchor in (None, anchors):
+        one = evidence(both(GRID, GRID, certainty, anchor), own, other, 8, 8.0)
+        two = evidence(both(GRID, GRID, flat(0.5, 0.5), anchor), other, own, 8, 8.0)
+        joined = Evidence.cat([one, two])
+        torch.testing.assert_close(joined.stacked(), torch.cat((one.stacked(), two.stacked())))
+        torch.testing.assert_close(joined.certainty_sim_N[0], 0.6 * one.similarity_N[0])
