@@ -38,11 +38,13 @@ def draw_identity_pairs(
     pairs: list[tuple[ImageRecord, ImageRecord]] = []
     same: list[bool] = []
     for query_idx in rng.permutation(len(query)):
+        if len(pairs) + 2 > num_pairs:
+            break
         one = query[query_idx]
         elsewhere = [other for other in people if other.camid is None or other.camid != one.camid]
         matches = [other for other in elsewhere if other.pid == one.pid and other.source == one.source]
         strangers = [other for other in elsewhere if (other.pid, other.source) != (one.pid, one.source)]
-        if matches and strangers and len(pairs) + 2 <= num_pairs:
+        if matches and strangers:
             pairs += [(one, group[int(rng.integers(len(group)))]) for group in (matches, strangers)]
             same += [True, False]
     return pairs, np.array(same, dtype=bool)
