@@ -62,12 +62,13 @@ def tables(*results: CorrespondenceResult) -> tuple[list[dict[str, str]], list[d
 
 
 def test_seeds_are_one_row_with_mean_and_deviation():
-    where, who = tables(*(result(method(pck_4px=value, mean_px=px), seed=seed)
+    where, who = tables(*(result(method(pck_4px=value, mean_px=px, coverage=value / 2), seed=seed)
                           for seed, (value, px) in enumerate([(0.4, 1.0), (0.5, 2.0), (0.6, 3.0)])))  # fmt: skip
     (row,) = where
     assert tuple(row) == HEADERS
     assert (row["Matcher"], row["Pairs"], row["Seeds"]) == ("RoMa", "mild (1,200)", "0, 1, 2")
     assert (row["PCK 4 px"], row["EPE px"], row["Certainty AUC"]) == ("50.0 ± 10.0", "2.0 ± 1.0", "0.900 ± 0.000")
+    assert row["Coverage"] == "25.0 ± 5.0"
     assert (row["AP"], row["PCK 4 px ahead"], row["AP ahead"]) == ("-", "-", "-")
     (score,) = who
     assert tuple(score) == IDENTITY_HEADERS
@@ -82,6 +83,13 @@ def test_a_margin_is_told_with_the_seeds_in_which_it_is_beyond_chance():
     assert [row["Method"] for row in where] == ["roma", "identity"]
     assert where[1]["PCK 4 px ahead"] == "+6.0 (1 of 2)"
     assert where[1]["AP"] == "50.0 ± 0.0"
+
+
+def test_matches_of_keypoints_have_precision_and_recall():
+    where, _ = tables(*(result(method(precision=0.8, recall=recall, ap=0.3), method(method="identity"), seed=seed)
+                        for seed, recall in enumerate([0.5, 0.7])))  # fmt: skip
+    found = [[row[name] for name in ("Precision", "Recall", "AP")] for row in where]
+    assert found == [["80.0 ± 0.0", "60.0 ± 14.1", "30.0 ± 0.0"], ["-", "-", "-"]]
 
 
 def test_the_marginal_error_is_the_mean_of_the_seeds():
