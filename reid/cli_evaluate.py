@@ -13,7 +13,7 @@ from reid.cli_options import DATA_ROOT, DataRoot, Device, EvaluationKeys, RunPat
 from reid.cli_results import PUBLISHED, tell_of_stages
 from reid.config import nearest
 from reid.errors import ConfigError
-from reid.evaluate import evaluate
+from reid.evaluate import keep, measure
 from reid.pictures import draw_pictures
 from reid.pipeline import Pipeline, own_pipeline
 from reid.report.table import read_published, table
@@ -77,9 +77,11 @@ def evaluate_command(  # noqa: PLR0913, PLR0917 - a parameter an option
         raise ConfigError("--top-k, --fusion: wanted a second stage, found a classical re-ranker. Leave them out.")
     pipeline = None if classical else _pipeline(folder, rerank, top_k, fusion)
     assignments = [*classical, *(assignments or ())]
-    file = _results_file(folder, out, apart=bool(assignments) or pipeline is not None)
+    if out is not None and (out.suffix != ".json" or out.exists()):
+        raise ConfigError(f"--out {out}: wanted a new file named .json, found another name or an existing file.")
     session = open_session(data, device, workers)
-    result, tests = evaluate(folder, session, assignments=assignments, file=file, pipeline=pipeline)
+    result, tests = measure(folder, session, assignments=assignments, pipeline=pipeline)
+    file = keep(folder, result, out, apart=bool(assignments) or pipeline is not None)
     draw_pictures(folder, result, tests, folder.figures if file == folder.results else file.with_suffix(""))
     typer.echo("\n" + table([result], read_published(PUBLISHED)) + f"\n\nresults: {file}")
     tell_of_stages([result])
@@ -112,11 +114,3 @@ def _pipeline(run: RunFolder, rerank: str | None, top_k: int | None, fusion: Fus
             "--rerank RUN2. Name one, or leave them out."
         )
     return replace(own, top_k=top_k or own.top_k, fusion=fusion or own.fusion)
-
-
-def _results_file(run: RunFolder, out: Path | None, *, apart: bool) -> Path:
-    if out is None:
-        return run.free_results() if apart else run.results
-    if out.suffix != ".json" or out.exists():
-        raise ConfigError(f"--out {out}: wanted a new file named .json, found another name or an existing file.")
-    return out

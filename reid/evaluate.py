@@ -15,6 +15,7 @@ from reid.engine.retrieve import Shortcuts, scoring_way, state_precision
 from reid.engine.two_stages import TwoStages
 from reid.errors import ConfigError
 from reid.evaluation.results import RunResult, Stamp, Training, read_results, write_results
+from reid.files import claimed_name
 from reid.models import load_model
 from reid.pipeline import Part, Pipeline, Plan, own_pipeline, plan_test
 from reid.recipe import describe, recipe, weights_file
@@ -32,21 +33,56 @@ def evaluate(
     file: Path | None = None,
     pipeline: Pipeline | None = None,
 ) -> tuple[RunResult, list[Test]]:
-    """Test the last checkpoint of ``run`` and write down what came out.
+    """Test the last checkpoint of ``run`` and write down what came out: :func:`measure` and :func:`keep`.
+
+    With ``assignments`` or a ``pipeline`` the run's own ``results.json`` stays as it is.
+
+    Raises:
+        ReidError: a run has no checkpoint, a target is missing, or it was trained on.
+    """
+    result, tests = measure(run, session, assignments=assignments, pipeline=pipeline)
+    keep(run, result, file, apart=bool(assignments) or pipeline is not None)
+    return result, tests
+
+
+def keep(run: RunFolder, result: RunResult, file: Path | None = None, *, apart: bool) -> Path:
+    """Write down what came out of a test.
+
+    Args:
+        run: the run that was tested.
+        result: what came out.
+        file: a new file for it, with a number behind its name if another test has taken that by now; None: the run's.
+        apart: whether it is a test by other rules, which goes into a new file beside the run's ``results.json``.
+
+    Returns:
+        where it is.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if file is None and not apart:
+        write_results(run.results, result)
+        return run.results
+    with claimed_name(file or run.results, 1 if file else 2) as free:
+        write_results(free, result)
+    return free
+
+
+def measure(
+    run: RunFolder, session: Session, *, assignments: Sequence[str] = (), pipeline: Pipeline | None = None
+) -> tuple[RunResult, list[Test]]:
+    """Test the last checkpoint of ``run``.
 
     Args:
         run: the run; its targets are tested.
         session: where and with what.
         assignments: other targets or rules of evaluation, such as ``evaluation.camera_rule=false``.
-        file: where the result goes; None: the run's ``results.json``, with ``assignments`` or a ``pipeline`` a new file
-            beside it.
         pipeline: two stages to test instead; None: the run's own, if it names a first stage.
 
     Raises:
         ReidError: a run has no checkpoint, a target is missing, or it was trained on.
     """
     experiment = run.experiment(assignments)
-    file = file or (run.free_results() if assignments or pipeline else run.results)
     domains = open_domains(experiment, session)
     if not domains.targets:
         raise ConfigError(f"{run.path}: wanted at least one [[target]] to test on, found none.")
@@ -64,7 +100,6 @@ def evaluate(
         training=_training(run, experiment) if pipeline is None else _last_training(pipeline),
         machine=machine(),
     )
-    write_results(file, result)
     return result, tests
 
 

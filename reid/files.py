@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,27 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed_name(path: Path, first: int = 1) -> Iterator[Path]:
+    """Yield the first of ``path``, ``NAME_2``, ``NAME_3`` ... that is free, held by an empty file; gone if it fails.
+
+    Of two processes that ask at the same time each gets a name of its own.
+
+    Args:
+        path: the name that is wanted.
+        first: the number to begin with; 2 leaves ``path`` itself alone.
+
+    Raises:
+        StorageError: the folder cannot be made, or no file can be made in it.
+    """
+    claimed = next(name for number in count(first) if _claimed(name := _numbered(path, number)))
+    try:
+        yield claimed
+    except BaseException:
+        claimed.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
@@ -123,6 +145,22 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     else:
         advice = f"Make sure that {folder} is a folder that files can be made in, or choose another."
     return StorageError(f"{path}: cannot be written: {error.strerror or error}. {advice}")
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_stem(f"{path.stem}_{number}")
+
+
+def _claimed(path: Path) -> bool:
+    """Whether a file could be made that was not there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    except OSError as error:
+        if not path.exists():
+            raise storage_error(path, error) from error
+        return False
+    return True
 
 
 def _flush(path: Path) -> None:

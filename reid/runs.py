@@ -88,10 +88,6 @@ class RunFolder:
         """Folder of the pictures."""
         return self.path / "figures"
 
-    def free_results(self) -> Path:
-        """The first of ``results_2.json``, ``results_3.json`` ... that is not taken: a test by other rules."""
-        return next(file for number in count(2) if not (file := self.path / f"results_{number}.json").exists())
-
     def experiment(self, assignments: Sequence[str] = ()) -> Experiment:
         """The experiment that was run.
 

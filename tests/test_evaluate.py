@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from reid import evaluate as evaluating
 from reid.backbones import _weights
 from reid.backbones._state_dict import file_sha256
 from reid.engine import retrieve
@@ -295,6 +296,25 @@ def test_other_rules_leave_the_results_of_the_run_alone(trained, session):
     assert other.stamp == own.stamp
     assert trained.results.read_bytes() == before
     assert finished(trained)
+
+
+@pytest.mark.parametrize(
+    ("named", "names"), [(False, ["results_2.json", "results_3.json"]), (True, ["mine.json", "mine_2.json"])]
+)
+def test_two_tests_of_a_run_at_the_same_time_keep_both_results(named, names, trained, session, monkeypatch):
+    file = trained.path / "mine.json" if named else None
+    rule, ended = "evaluation.camera_rule=false", []
+
+    def meanwhile():
+        """Another test of the run begins and ends just before this one writes down what came out."""
+        if not ended:
+            ended.append("begun")
+            ended[0] = evaluate(trained, session, assignments=[rule], file=file)[0]
+        return "a machine"
+
+    monkeypatch.setattr(evaluating, "machine", meanwhile)
+    result, _ = evaluate(trained, session, assignments=[rule, "evaluation.ap_rule=trapezoid"], file=file)
+    assert [read_results(trained.path / name) for name in names] == [ended[0], result]
 
 
 def test_a_file_can_be_named_for_the_results(trained, session, tmp_path):

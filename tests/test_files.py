@@ -7,7 +7,7 @@ import pytest
 
 from reid import files
 from reid.errors import StorageError
-from reid.files import atomic_file, atomic_folder, claim_space, storage_error, write_json, write_text
+from reid.files import atomic_file, atomic_folder, claim_space, claimed_name, storage_error, write_json, write_text
 
 
 def test_write_text_makes_folders_and_replaces(tmp_path):
@@ -102,3 +102,17 @@ def test_every_file_of_a_folder_is_flushed_before_the_folder_takes_its_name(tmp_
         for name in ("a", "deep/b"):
             (temporary / name).write_text("x")
     assert sorted(flushed) == [("a", False), ("b", False)]
+
+
+def test_names_are_claimed_once(tmp_path):
+    path = tmp_path / "new" / "x.json"
+    with claimed_name(path) as one, claimed_name(path) as two, claimed_name(path, first=2) as three:
+        write_json(two, 2)
+    assert [file.name for file in (one, two, three)] == ["x.json", "x_2.json", "x_3.json"]
+    assert two.read_text() == "2\n"
+    with pytest.raises(RuntimeError), claimed_name(path) as four:
+        assert four.exists()
+        raise RuntimeError
+    assert sorted(os.listdir(path.parent)) == ["x.json", "x_2.json", "x_3.json"]
+    with pytest.raises(StorageError, match="cannot be written"), claimed_name(path / "below.json"):
+        pass

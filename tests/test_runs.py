@@ -108,13 +108,6 @@ def test_targets_and_rules_can_be_tried_and_nothing_else(experiment, tmp_path):
             run.experiment(["evaluation.camera_rule=false", assignment])
 
 
-def test_results_of_other_rules_are_numbered(experiment, tmp_path):
-    run = create_run(tmp_path / "run", experiment)
-    for number in (2, 3):
-        assert run.free_results() == run.path / f"results_{number}.json"
-        run.free_results().write_text("{}")
-
-
 @pytest.mark.parametrize("there", ["environment.json", "events/mine", "log.jsonl", "photo.jpg"])
 def test_a_folder_with_something_in_it_is_not_taken_for_a_run(there, experiment, tmp_path):
     (tmp_path / "mine" / there).parent.mkdir(parents=True)
