@@ -19,7 +19,9 @@ from reid.errors import ConfigError
 from reid.evaluation.curve import Curve, Curves, Line, Point, heads
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
+from reid.evaluation.scoring import Scoring
 from reid.evaluation.shortlist import Shortlist, gallery_digest, rescore
+from reid.evaluation.states import collect_states
 from reid.models import load_model
 from reid.runs import RunFolder, Session, commit, machine
 from reid.schema import Experiment
@@ -164,18 +166,24 @@ def _times(two: TwoStages, target: Target, lengths: Sequence[int], how: How) -> 
         both = zip(extract(two.first, sample, one), extract(two.second, sample, one), strict=True)
     states, encode_s = _timed(both, two.first.device)
     listed = target.gallery[: lengths[-1]]
-    images = ImageState.cat(list(extract(two.second, listed, how.extraction)))
+    room, file = how.scoring.query_memory // 2, how.folder / f"{target.file_name}.gallery"
+    images = collect_states(extract(two.second, listed, how.extraction), len(listed), max_memory=room, file=file)
     queries = [state for _, state in states]
-    return encode_s, [_rescore_s(two.second, queries, images[:k], listed[:k]) for k in lengths]
+    return encode_s, [_rescore_s(two.second, queries, images[:k], listed[:k], how.scoring) for k in lengths]
 
 
 def _rescore_s(
-    second: Model, queries: Sequence[ImageState], gallery: ImageState, images: Sequence[ImageRecord]
+    second: Model,
+    queries: Sequence[ImageState],
+    gallery: ImageState,
+    images: Sequence[ImageRecord],
+    scoring: Scoring,
 ) -> float:
     """Seconds that a query takes with so many images; which they are makes no difference."""
     k = len(images)
     shortlist = Shortlist(np.arange(k)[None], np.zeros((1, k), dtype=np.float32), gallery_digest(images))
-    return _timed((rescore(second.score, query, gallery, shortlist, images) for query in queries), second.device)[1]
+    each = (rescore(second.score, query, gallery, shortlist, images, how=scoring) for query in queries)
+    return _timed(each, second.device)[1]
 
 
 def _timed(steps: Iterable[T], device: torch.device) -> tuple[list[T], float]:

@@ -9,7 +9,9 @@ from reid import curve as measuring
 from reid.curve import measure_curves
 from reid.errors import CheckpointError, ConfigError, ProtocolError
 from reid.evaluate import evaluate
+from reid.evaluation import states
 from reid.evaluation.curve import Curves
+from reid.evaluation.states import _mapped as mapped
 from reid.pipeline import Pipeline
 
 MARKET = {"name": "market1501", "root": "market", "expected_counts": "none"}
@@ -72,14 +74,29 @@ def test_time_is_taken_of_what_is_compared(first, second, session, monkeypatch):
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
     rescore = measuring.rescore
 
-    def counted(score, query, gallery, shortlist, images):
+    def counted(score, query, gallery, shortlist, images, *, how):
         assert len(query) == 1
         now[0] += shortlist.gallery_idx_QK.size
-        return rescore(score, query, gallery, shortlist, images)
+        return rescore(score, query, gallery, shortlist, images, how=how)
 
     monkeypatch.setattr(measuring, "rescore", counted)
     (curve,) = measure_curves(first, [second], session, top_ks=[2, 7]).curves
     assert [point.rescore_s for point in curve.lines[0].points] == [2.0, 7.0]
+
+
+def test_what_is_beyond_the_memory_is_measured_in_pieces(first, second, session, monkeypatch):
+    files, sizes = [], []
+    monkeypatch.setattr(states, "_mapped", lambda layout, file: files.append(file.name) or mapped(layout, file))
+    rescore = measuring.rescore
+
+    def watched(score, *args, **how):
+        return rescore(lambda query, gallery: sizes.append(len(gallery)) or score(query, gallery), *args, **how)
+
+    monkeypatch.setattr(measuring, "rescore", watched)
+    memory = 12 * 2 * 2 * 2 * 32 * 16 / 2**30  # blocks of two states: bfloat16, layers, positions, channels
+    measure_curves(first, [second], session, top_ks=[7], assignments=[f"evaluation.memory_gib={memory}"])
+    assert files == ["market1501.queries", "market1501.gallery", "market1501.gallery"]
+    assert set(sizes) == {1, 2}
 
 
 def test_the_first_of_the_timed_warms_up(monkeypatch):

@@ -105,7 +105,7 @@ def retrieve_in_two(
     )
     shortlist = propose(scores.score_QG, stages.top_k, gallery)
     started = time.perf_counter()
-    second_QK = rescore(stages.second.score, query_2, gallery_2, shortlist, gallery, progress)
+    second_QK = rescore(stages.second.score, query_2, gallery_2, shortlist, gallery, how=scoring, progress=progress)
     return Reordering(scores, shortlist, second_QK, encode_s, time.perf_counter() - started)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reid.errors import ConfigError, ShapeError
 from reid.evaluation.labels import Truth
 from reid.evaluation.ranking import Scores, top_k
-from reid.evaluation.scoring import ScoreFunction
+from reid.evaluation.scoring import ScoreFunction, Scoring
 from reid.progress import Progress, Silent
 from reid.types import ImageRecord, ImageState
 
@@ -74,19 +74,24 @@ def rescore(
     gallery: ImageState,
     shortlist: Shortlist,
     images: Sequence[ImageRecord],
+    *,
+    how: Scoring | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Scores of the shortlisted pairs by a second stage, [Q, K], float32.
 
     Args:
-        score: compares two blocks of states; called with one query and its K gallery images at a time.
+        score: compares two blocks of states; called with one query and its K gallery images at a time, or as many of
+            them as memory allows.
         query: the queries' states.
         gallery: the whole gallery's states; only shortlisted ones are read.
         shortlist: of the same queries and gallery.
         images: the gallery's, in the order of its states.
+        how: block sizes and memory; None: the defaults.
         progress: where pairs/s and the time left are shown.
 
     Raises:
+        ConfigError: ``how.max_memory`` is too little for one state.
         ShapeError: the shortlist is one of other queries or of another gallery, or a score is not finite.
     """
     shortlist.refuse_other(images)
@@ -95,10 +100,12 @@ def rescore(
         raise ShapeError(f"rescore: wanted states of the shortlist's {num_query} queries, found {len(query)}.")
     if len(gallery) != len(images):
         raise ShapeError(f"rescore: wanted states of the {len(images):,} gallery images, found {len(gallery):,}.")
+    size = (how or Scoring()).gallery_images(gallery.nbytes // len(gallery))
     found_QK = np.empty((num_query, k), dtype=np.float32)
     with (progress or Silent()).bar("re-rank", num_query * k, "pair") as bar, torch.no_grad():
         for row, idx_K in enumerate(shortlist.gallery_idx_QK):
-            found_QK[row] = score(query[[row]], gallery[torch.from_numpy(idx_K)]).float().cpu().numpy()[0]
+            parts = (score(query[[row]], gallery[part_P]) for part_P in torch.from_numpy(idx_K).split(size))
+            found_QK[row] = torch.cat([part_1P.float().cpu() for part_1P in parts], dim=1).numpy()[0]
             bar.advance(k)
     if not np.isfinite(found_QK).all():
         row, column = np.argwhere(~np.isfinite(found_QK))[0].tolist()

@@ -10,6 +10,7 @@ from reid.errors import ConfigError, ShapeError
 from reid.evaluation.judge import Judge
 from reid.evaluation.labels import Labels, Truth
 from reid.evaluation.ranking import top_k
+from reid.evaluation.scoring import Scoring
 from reid.evaluation.shortlist import (
     fused,
     gallery_digest,
@@ -96,6 +97,21 @@ def test_rescoring_looks_at_shortlisted_pairs_only():
     found = rescore(difference, state(1.0, 2.0), state(10.0, 11.0, 12.0, 13.0, 14.0), shortlist, images(5))
     assert found.tolist() == [[-10.0, -12.0], [-9.0, -10.0]]
     assert asked == [([1.0], [11.0, 13.0]), ([2.0], [11.0, 12.0])]
+
+
+def test_rescoring_takes_as_many_at_a_time_as_memory_allows():
+    sizes = []
+
+    def product(query, gallery):
+        sizes.append(len(gallery))
+        return query["x"][:, None] * gallery["x"]
+
+    shortlist, query, gallery = propose(SCORE, 3, images(5)), state(1.0, 2.0), state(10.0, 11.0, 12.0, 13.0, 14.0)
+    found = rescore(product, query, gallery, shortlist, images(5), how=Scoring(max_memory=12 * 2 * 4))
+    assert found.tolist() == [[11.0, 13.0, 12.0], [22.0, 24.0, 26.0]]
+    assert sizes == [2, 1, 2, 1]
+    with pytest.raises(ConfigError, match="wanted room for blocks of at least one image"):
+        rescore(product, query, gallery, shortlist, images(5), how=Scoring(max_memory=12))
 
 
 def test_rescoring_refuses_other_images_and_scores_that_are_no_numbers():
