@@ -188,8 +188,8 @@ class CoarseMatcher(nn.Module):
         token_NSE = torch.cat((self.gp(own_NSC, other_NSC, weight_NSD), own_NSC), dim=2)
         for block in self.blocks:
             token_NSE = block(token_NSE)
-        out_NSO = self.to_out(token_NSE)
-        out_NSO = at_least_float32(out_NSO)
+        with torch.autocast(token_NSE.device.type, enabled=False):  # logits rounded to 16 bits have ties
+            out_NSO = at_least_float32(self.to_out(token_NSE.to(self.to_out.weight.dtype)))
         place_NSX, certainty_NS = out_NSO[..., :-1], out_NSO[..., -1]
         certainty_NHW = certainty_NS.unflatten(1, self.map_size)
         if self.anchors is None:

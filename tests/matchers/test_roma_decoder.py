@@ -187,3 +187,15 @@ def test_anchors_keep_two_places_apart_where_a_regression_returns_the_middle():
     other_cell = (toy.order == (toy.first[:, None] + 1) % 8).float().argmax(1)  # one that is there but once
     there = toy.order[rows, other_cell]
     assert share[rows, there, other_cell].median() > 0.7
+
+
+@torch.no_grad()
+def test_in_half_precision_logits_are_not_rounded():
+    matcher = make().float()
+    own, other = features(2, 6, 0).float(), features(2, 6, 1).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logit = matcher(own, other, matcher.weights(other)).anchor_logit_NAHW
+    assert logit.dtype == torch.float32
+    assert (logit != logit.bfloat16().float()).float().mean() > 0.9
+    wanted = matcher(own, other, matcher.weights(other)).anchor_logit_NAHW
+    torch.testing.assert_close(logit, wanted, atol=0.05, rtol=0.05)
