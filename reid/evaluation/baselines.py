@@ -41,7 +41,8 @@ def identity_matches(query_K2: Tensor, gallery_L2: Tensor) -> Correspondences:
     Returns:
         at most min(K, L) correspondences; confidence is the negative distance in pixels.
     """
-    return _nearest(-torch.cdist(query_K2, gallery_L2), query_K2, gallery_L2)
+    distance_KL = torch.cdist(query_K2, gallery_L2, compute_mode="donot_use_mm_for_euclid_dist")
+    return _nearest(-distance_KL, query_K2, gallery_L2)
 
 
 def nearest_neighbours(query_KD: Tensor, gallery_LD: Tensor, query_K2: Tensor, gallery_L2: Tensor) -> Correspondences:

@@ -89,7 +89,10 @@ class DenseWarpLoss(CorrespondenceLoss):
         if logit_NAHW is None or anchor_A2 is None:
             return [_mean(_error(step.warp_NHW2, target.position_NHW2)[target.visible_NHW]), certainty]
         position_R2 = target.position_NHW2[target.visible_NHW]
-        nearest_R = torch.cdist(position_R2, anchor_A2.to(position_R2.dtype)).argmin(1)
+        distance_RA = torch.cdist(
+            position_R2, anchor_A2.to(position_R2.dtype), compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        nearest_R = distance_RA.argmin(1)
         logit_RA = logit_NAHW.permute(0, 2, 3, 1)[target.visible_NHW]
         return [_mean(functional.cross_entropy(logit_RA, nearest_R, reduction="none")), certainty]
 

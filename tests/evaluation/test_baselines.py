@@ -73,3 +73,10 @@ def test_shapes_that_do_not_fit():
     for place, wrong in ((0, torch.ones(2, 4)), (1, torch.ones(2, 5)), (3, torch.ones(3, 2))):
         with pytest.raises(ShapeError, match=r"nearest_neighbours: wanted descriptors \[K, D\] and \[L, D\]"):
             nearest_neighbours(*good[:place], wrong, *good[place + 1 :])
+
+
+def test_many_keypoints_at_the_same_places_are_no_distance_apart():
+    place = 300 * torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
+    found = identity_matches(place, place)
+    assert found.query_N2.tolist() == found.gallery_N2.tolist() == place.tolist()
+    assert not found.confidence_N.any()

@@ -68,6 +68,20 @@ def test_the_nearest_anchor_is_the_target():
     assert far == pytest.approx(softplus(-5.0))  # both cells now lie nearer to the second
 
 
+def test_the_nearest_of_many_anchors_is_found_where_another_is_nearly_as_near():
+    """Each cell of 384 x 128 lies 3.9998 px below its centre: its own anchor is 0.0004 px nearer than the next."""
+    height, width = 384, 128
+    anchors = cell_centres(48, 16, 8, torch.zeros(1)).reshape(-1, 2)
+    shift = torch.tensor([0.0, 3.9998])
+    visible = torch.ones(1, height, width, dtype=torch.bool)
+    truth = Warp(cell_centres(height, width, 1, torch.zeros(1))[None] + shift, visible, visible)
+    own = 100 * torch.eye(len(anchors)).reshape(1, -1, 48, 16)
+    there = DenseStep(8, anchors.reshape(1, 48, 16, 2) + shift, torch.zeros(1, 48, 16))
+    direction = DenseDirection((there,), own)
+    found = DenseOutputs(torch.zeros(1), direction, direction, anchors)
+    assert loss_with(certainty_weight=0)(found, both(truth)).loss.item() == pytest.approx(0, abs=1e-6)
+
+
 def test_a_regressed_coarse_step_has_its_mean_error():
     found = outputs(step(8, (3.0, 4.0), -1.0))
     value = loss_with()(found, both(truth()))
