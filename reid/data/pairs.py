@@ -26,7 +26,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class ViewsConfig(Config):
     """Where pairs with known correspondences come from."""
 
-    warps: WarpConfig = Field(WarpConfig(difficulty="mixed"), description="two views made of one training image")
+    warps: WarpConfig = Field(WarpConfig(), description="two views made of one training image")
     surface_share: Share = Field(
         0.0,
         description="share of pairs that are two renderings of one person of a synthped source instead, seen by "

@@ -28,6 +28,11 @@ def surfaces() -> SurfaceImages:
     return SurfaceImages(image, np.zeros((2, *SIZE), np.int8), np.stack([uv, uv]), 0 * numbers, numbers)
 
 
+def test_a_table_of_warps_changes_what_it_says_and_nothing_else():
+    assert ViewsConfig(warps=WarpConfig(occluder=0.3)) == ViewsConfig()
+    assert ViewsConfig().warps.difficulty == "mixed"
+
+
 def load(records, views, num_workers=0):
     return list(pair_batches(records, [0, 0, 1, 1], [[0, 2], [2, 3]], views, num_workers=num_workers))
 

@@ -42,7 +42,7 @@ class WarpConfig(Config):
     """How views are made. Motions are drawn as often as their shares of the sum of the three say."""
 
     difficulty: Level | Literal["mixed"] = Field(
-        "mid", description="how far things move; mixed draws one for each pair"
+        "mixed", description="how far things move; mixed draws one for each pair"
     )
     homography: NonNegativeFloat = Field(1.0, description="share of motions that are another camera's view of a plane")
     spline: NonNegativeFloat = Field(1.0, description="share of homographies with a thin-plate spline on top")
