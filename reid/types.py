@@ -157,7 +157,7 @@ class Correspondences:
     Attributes:
         query_N2: (x, y) in pixels of the query image, [N, 2], float32; the centre of the first pixel is (0.5, 0.5).
         gallery_N2: (x, y) in pixels of the gallery image, [N, 2], float32.
-        confidence_N: [N], float32; comparable within a pair only.
+        confidence_N: [N], float32; of maxima comparable within a pair only, of others between pairs too.
         kind: what a position's partner is.
     """
 

@@ -29,7 +29,7 @@ class WarpMetrics:
         coverage_N: share of positions for which there is a prediction; others count as wrong in ``pck_NT``, and are
             left out of the end-point errors, [N].
         pooled_auc: ROC-AUC of the confidence against being visible, over the positions of all pairs together; None
-            where all are visible, or none is.
+            where all are visible, or none is, or where confidences are comparable within a pair only.
         thresholds_px: the T thresholds.
     """
 
@@ -87,7 +87,7 @@ def warp_metrics(
     bootstrap can draw. ROC-AUC gives half a point where confidences are equal.
     """
     asked_M2 = None if at_M2 is None else as_array(at_M2)
-    pairs = []
+    pairs, comparable = [], True
     for pair, one in zip_longest(range(len(truth)), found):
         if pair is None or one is None:
             raise ShapeError(
@@ -95,7 +95,8 @@ def warp_metrics(
                 f"{'more' if pair is None else pair}."
             )
         pairs.append(_compare(one, truth, pair, asked_M2, reach_px))
-    return _summarised(pairs, tuple(thresholds_px))
+        comparable = comparable and one.kind != "maximum"
+    return _summarised(pairs, tuple(thresholds_px), comparable=comparable)
 
 
 class _Compared(NamedTuple):
@@ -116,11 +117,11 @@ def _compare(found: Correspondences, truth: Warp, pair: int, asked_M2: Floats | 
     return _Compared(error_M[spots.seen_M], confidence_M[spots.known_M], spots.visible_M[spots.known_M])
 
 
-def _summarised(pairs: Sequence[_Compared], thresholds_px: tuple[float, ...]) -> WarpMetrics:
+def _summarised(pairs: Sequence[_Compared], thresholds_px: tuple[float, ...], *, comparable: bool) -> WarpMetrics:
     predicted = [pair.error_M[np.isfinite(pair.error_M)] for pair in pairs]
     num_N = np.array([len(pair.error_M) for pair in pairs])
     within = [[(pair.error_M <= px).mean() if len(pair.error_M) else np.nan for px in thresholds_px] for pair in pairs]
-    pooled = _Compared(*(np.concatenate(arrays) for arrays in zip(*pairs, strict=True))) if pairs else None
+    pooled = _Compared(*map(np.concatenate, zip(*pairs, strict=True))) if pairs and comparable else None
     return WarpMetrics(
         mean_px_N=np.array([error_M.mean() if len(error_M) else np.nan for error_M in predicted]),
         median_px_N=np.array([np.median(error_M) if len(error_M) else np.nan for error_M in predicted]),

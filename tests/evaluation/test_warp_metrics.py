@@ -25,6 +25,15 @@ def test_errors_by_hand():
     assert (metrics.coverage, metrics.pooled_auc) == (1.0, None)
 
 
+def test_confidences_of_maxima_are_not_compared_between_pairs():
+    truth = shifted(20, 20, 1, 0, num=2).to_gallery
+    places = [(5, 5), (19.5, 5)], [(6, 5), (19.5, 5)]  # what is at the right border has left the image
+    for kind, auc in (("maximum", None), ("warp", 1.0), ("assignment", 1.0)):
+        metrics = warp_metrics([found(*places, [0.9, 0.1], kind) for _ in range(2)], truth)
+        assert metrics.pooled_auc == auc
+        assert metrics.pck[2.0] == 1.0
+
+
 def test_what_is_hidden_or_not_known_has_no_error():
     truth = shifted(20, 20, 0, 0).to_gallery
     truth.visible_NHW[0, 3, 3] = False
