@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn import functional
 from reid.engine.extract import Extraction, extract
 from reid.engine.model import Model
 from reid.evaluation.scoring import GalleryScores, Scoring, allocate_scores, score_gallery
-from reid.evaluation.states import collect_states
+from reid.evaluation.states import collect_states, fitting
 from reid.progress import Progress
 from reid.reranking._base import Found, Reranker, Scale, anonymous, refuse_unfit
 from reid.types import ImageRecord, ImageState
@@ -62,7 +62,8 @@ def retrieve_and_rerank(
         progress: where the time left is shown.
 
     Raises:
-        ConfigError: a re-ranker does not fit; see :func:`refuse_unfit`, which is asked before an image is read.
+        ConfigError: a re-ranker does not fit; see :func:`refuse_unfit`, which is asked before an image is read. Or
+            there is too little memory.
         DatasetError: the same.
         ReidError: see :func:`score_gallery`, :func:`collect_states` and the re-rankers.
     """
@@ -70,13 +71,12 @@ def retrieve_and_rerank(
     nameless = anonymous(query), anonymous(gallery)
     refuse_unfit(rerankers, *nameless, cosine=cosine)
     started = time.perf_counter()
-    room = scoring.query_memory // 2
     query_state, gallery_state = (
-        collect_states(extract(model, records, how), len(records), max_memory=room, file=out.with_suffix(suffix))
+        _states(model, records, how, scoring, out.with_suffix(suffix))
         for records, suffix in ((query, ".queries"), (gallery, ".gallery"))
     )
     encode_s = time.perf_counter() - started
-    blocks = gallery_state.split(scoring.gallery_block)
+    blocks, scoring = gallery_state.split(scoring.gallery_block), _shared(scoring, rerankers)
     scores = score_gallery(model.score, query_state, blocks, len(gallery), how=scoring, out=out, progress=progress)
     started = time.perf_counter()
     query_QD, gallery_GD = (_unit_embeddings(state) if cosine else None for state in (query_state, gallery_state))
@@ -86,6 +86,18 @@ def retrieve_and_rerank(
         place = out.with_name(f"{out.stem}_{number + 1}.npy")
         found = reranker(found, allocate_scores(found.score_QG.shape, place, scoring.score_memory), progress)
     return Reranking(scores, found.score_QG, encode_s, time.perf_counter() - started)
+
+
+def _states(model: Model, records: Sequence[ImageRecord], how: Extraction, scoring: Scoring, file: Path) -> ImageState:
+    states = fitting(extract(model, records, how), scoring)
+    return collect_states(states, len(records), max_memory=scoring.query_memory // 2, file=file)
+
+
+def _shared(scoring: Scoring, rerankers: Sequence[Reranker]) -> Scoring:
+    """With memory for one of the score arrays that are there together: the model's, what goes in, what comes out."""
+    num_arrays = min(3, 1 + len(rerankers))
+    rest = scoring.score_memory - scoring.score_memory // num_arrays
+    return replace(scoring, scores_held=scoring.scores_held + rest)
 
 
 def _unit_embeddings(state: ImageState) -> Tensor:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from reid.errors import ConfigError
 from reid.evaluation._ahead import ahead
 from reid.evaluation.agreement import RankAgreement, rank_agreement
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
-from reid.evaluation.states import collect_states
+from reid.evaluation.states import collect_states, fitting
 from reid.kernels import native
 from reid.kernels.simmax import describe, using
 from reid.progress import Progress
@@ -87,12 +86,9 @@ def retrieve(
     shortcuts = shortcuts or Shortcuts()
     fast = _shortened(model, shortcuts)
     started = time.perf_counter()
-    query_states = extract(fast, query, how)
-    first = list(islice(query_states, 1))
-    for state in first:
-        scoring.gallery_images(state.nbytes // len(state))  # too little memory must show before all are computed
+    query_states = fitting(extract(fast, query, how), scoring)
     query_state = collect_states(
-        chain(first, query_states), len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
+        query_states, len(query), max_memory=scoring.query_memory, file=out.with_suffix(".states")
     )
     query_s = time.perf_counter() - started
     states = extract(fast, gallery, how)

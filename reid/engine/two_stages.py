@@ -15,7 +15,7 @@ from reid.engine.extract import Extraction, extract, extract_both
 from reid.engine.model import Model
 from reid.evaluation.scoring import GalleryScores, Scoring, score_gallery
 from reid.evaluation.shortlist import Shortlist, propose, rescore
-from reid.evaluation.states import collect_states
+from reid.evaluation.states import collect_states, fitting
 from reid.progress import Progress
 from reid.types import ImageRecord, ImageState
 
@@ -85,13 +85,13 @@ def retrieve_in_two(
         progress: where pairs/s and the time left are shown.
 
     Raises:
-        ConfigError: the gallery has fewer than ``top_k`` images.
+        ConfigError: the gallery has fewer than ``top_k`` images, or there is too little memory.
         ImageError: an image is missing, truncated or no image.
         ReidError: see :func:`score_gallery`, :func:`collect_states` and :func:`rescore`.
     """
     started = time.perf_counter()
-    query_state = _states(stages, query, how, scoring.query_memory // 2, out.with_suffix(".queries"))
-    gallery_state = _states(stages, gallery, how, scoring.query_memory // 2, out.with_suffix(".gallery"))
+    query_state = _states(stages, query, how, scoring, out.with_suffix(".queries"))
+    gallery_state = _states(stages, gallery, how, scoring, out.with_suffix(".gallery"))
     encode_s = time.perf_counter() - started
     (query_1, query_2), (gallery_1, gallery_2) = _apart(query_state), _apart(gallery_state)
     scores = score_gallery(
@@ -110,13 +110,14 @@ def retrieve_in_two(
 
 
 def _states(
-    stages: TwoStages, records: Sequence[ImageRecord], how: Extraction, max_memory: int, file: Path
+    stages: TwoStages, records: Sequence[ImageRecord], how: Extraction, scoring: Scoring, file: Path
 ) -> ImageState:
     if stages.one_backbone:
         pairs: Iterator[tuple[ImageState, ImageState]] = extract_both(stages.first, stages.second, records, how)
     else:
         pairs = zip(extract(stages.first, records, how), extract(stages.second, records, how), strict=True)
-    return collect_states(map(_together, pairs), len(records), max_memory=max_memory, file=file)
+    states = fitting(map(_together, pairs), scoring, _apart)
+    return collect_states(states, len(records), max_memory=scoring.query_memory // 2, file=file)
 
 
 def _together(states: tuple[ImageState, ImageState]) -> ImageState:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from reid.errors import ShapeError, StorageError
+from reid.evaluation.scoring import Scoring
 from reid.files import claim_space
 from reid.types import ImageState
 
@@ -47,6 +49,27 @@ def collect_states(
     if room is None or done != num_images:
         raise ShapeError(f"collect_states: wanted the states of {num_images} images, at least one, found {done}.")
     return ImageState(room, fields)
+
+
+def fitting(
+    states: Iterable[ImageState], how: Scoring, parts: Callable[[ImageState], Iterable[ImageState]] | None = None
+) -> Iterator[ImageState]:
+    """``states``, of which the first are looked at now: too little memory must show before all are computed.
+
+    Args:
+        states: chunks that are to be scored.
+        how: memory and blocks.
+        parts: takes a chunk apart into what is scored apart; None: it is scored as it is.
+
+    Raises:
+        ConfigError: not even one image fits into a block.
+    """
+    coming = iter(states)
+    first = list(islice(coming, 1))
+    for state in first:
+        for part in [state] if parts is None else parts(state):
+            how.gallery_images(part.nbytes // len(part))
+    return chain(first, coming)
 
 
 def _make_room(state: ImageState, num_images: int, max_memory: int, file: Path | None) -> dict[str, Tensor]:

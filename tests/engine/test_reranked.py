@@ -67,8 +67,8 @@ def rerank(monkeypatch, tmp_path):
 
     monkeypatch.setattr(reranked, "extract", extract)
 
-    def call(rerankers, *, kind="embedding", cosine=True, query=QUERY, gallery=GALLERY):
-        where = {"scoring": Scoring(), "out": tmp_path / "scores.npy", "progress": Silent()}
+    def call(rerankers, *, kind="embedding", cosine=True, query=QUERY, gallery=GALLERY, memory=2**20):
+        where = {"scoring": Scoring(max_memory=memory), "out": tmp_path / "scores.npy", "progress": Silent()}
         first = model(kind, cosine=cosine)
         return retrieve_and_rerank(first, rerankers, query, gallery, Extraction(num_workers=0), **where)
 
@@ -121,6 +121,23 @@ def test_tlift_takes_the_scale(rerank):
     logit_QG = np.array([[48, 2, 6], [12, 1, 0]])
     wanted_QG = 1.2 / (1 + np.exp(-logit_QG / 10))
     np.testing.assert_allclose(rerank([lift], cosine=False).reranked_QG, wanted_QG, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("num_rerankers", "num_arrays"), [(1, 2), (2, 3), (3, 3)])
+def test_score_arrays_that_are_there_together_share_the_memory(rerank, num_rerankers, num_arrays):
+    """A quarter of the memory is for them; one takes 2 x 3 x 4 bytes."""
+    watching = [Watching() for _ in range(num_rerankers)]
+    for memory, in_memory in ((4 * num_arrays * 24, True), (4 * num_arrays * 24 - 4, False)):
+        found = rerank(watching, memory=memory)
+        arrays = [found.scores.score_QG, found.reranked_QG]
+        assert [isinstance(array, np.memmap) for array in arrays] == 2 * [not in_memory]
+        np.testing.assert_allclose(found.reranked_QG, np.add(COSINE_QG, num_rerankers), atol=1e-6)
+
+
+def test_too_little_memory_shows_before_states_are_gathered(rerank, monkeypatch):
+    monkeypatch.setattr(reranked, "collect_states", None)
+    with pytest.raises(ConfigError, match="wanted room for blocks of at least one image"):
+        rerank([Watching()], memory=12 * 8 - 1)
 
 
 def timeless(records):

@@ -10,6 +10,7 @@ from reid.engine import two_stages
 from reid.engine.extract import Extraction
 from reid.engine.model import Model
 from reid.engine.two_stages import TwoStages, retrieve_in_two
+from reid.errors import ConfigError
 from reid.evaluation.scoring import Scoring
 from reid.experiment import resolve
 
@@ -70,3 +71,16 @@ def test_one_backbone_is_used_once(tiny, session, tmp_path, monkeypatch):
     monkeypatch.setattr(ON_ITS_MAPS.backbone, "forward", None)
     where = {"scoring": Scoring(), "out": tmp_path / "s.npy", "progress": session.progress}
     retrieve_in_two(TwoStages(FIRST, ON_ITS_MAPS, 4), target.query, target.gallery, Extraction(num_workers=0), **where)
+
+
+@pytest.mark.parametrize("pair", [(FIRST, SECOND), (SECOND, FIRST), (FIRST, ON_ITS_MAPS)])
+def test_too_little_memory_for_either_stage_shows_before_states_are_gathered(
+    pair, tiny, session, tmp_path, monkeypatch
+):
+    (target,) = open_domains(resolve(tiny, "x"), session).targets
+    monkeypatch.setattr(two_stages, "collect_states", None)
+    little = Scoring(max_memory=8000)  # room for an embedding, 12 x 128 x 4 bytes, not for QAConv's 12 x 32 x 8 x 4
+    where = {"scoring": little, "out": tmp_path / "s.npy", "progress": session.progress}
+    how = Extraction(num_workers=0, states="float32")
+    with pytest.raises(ConfigError, match="wanted room for blocks of at least one image"):
+        retrieve_in_two(TwoStages(*pair, 4), target.query, target.gallery, how, **where)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from reid import files
-from reid.errors import ShapeError, StorageError
-from reid.evaluation.states import collect_states
+from reid.errors import ConfigError, ShapeError, StorageError
+from reid.evaluation.scoring import Scoring
+from reid.evaluation.states import collect_states, fitting
 from reid.types import ImageState, StateField
 
 STATE = ImageState(
@@ -94,3 +95,20 @@ def test_a_file_size_limit_is_an_error(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_states_are_looked_at_before_the_others_are_asked_for():
+    asked = []
+
+    def chunks():
+        for number in range(3):
+            asked.append(number)
+            yield ImageState({"x": torch.zeros(2, 4)})
+
+    found = fitting(chunks(), Scoring(max_memory=12 * 16))
+    assert asked == [0]
+    assert [len(chunk) for chunk in found] == [2, 2, 2]
+    with pytest.raises(ConfigError, match="wanted room for blocks"):
+        fitting(chunks(), Scoring(max_memory=12 * 16 - 1))
+    halves = fitting(chunks(), Scoring(max_memory=12 * 8), lambda s: [ImageState({"x": h}) for h in s["x"].chunk(2, 1)])
+    assert len(list(halves)) == 3
