@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from reid.datasets.synthped import Config as SynthpedConfig
 from reid.datasets.synthped import people_of
 from reid.engine.training_set import TrainingSet
 from reid.errors import ConfigError, DatasetError
+from reid.files import file_name
 from reid.protocols._leaks import refuse_leaks
 from reid.runs import Session
 from reid.schema import Experiment, Table
@@ -41,7 +41,7 @@ class Target:
     @property
     def file_name(self) -> str:
         """The label as a part of a file's name."""
-        return re.sub(r"\W+", "_", self.label).strip("_")
+        return file_name(self.label)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -93,6 +94,11 @@ def atomic_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_name(label: str) -> str:
+    """A label as a part of a file's name."""
+    return re.sub(r"\W+", "_", label).strip("_")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -15,6 +14,7 @@ from reid.evaluation.judge import Judge
 from reid.evaluation.labels import CameraRule
 from reid.evaluation.reranked import Figures
 from reid.evaluation.shortlist import Shortlist, perfect_order
+from reid.files import file_name
 from reid.types import StatePrecision
 
 SCHEMA_VERSION: Final = 1
@@ -55,7 +55,7 @@ class Curve(Config):
     @property
     def file_name(self) -> str:
         """The target as a part of a file's name."""
-        return re.sub(r"\W+", "_", self.target).strip("_")
+        return file_name(self.target)
 
     @property
     def first_s(self) -> float:
