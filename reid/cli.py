@@ -25,7 +25,7 @@ from reid.errors import ConfigError, ReidError
 from reid.evaluate import evaluate, finished
 from reid.experiment import on_transfer, read_experiment
 from reid.memory import keep_freed_memory
-from reid.pictures import draw_pictures
+from reid.pictures import draw_pictures, drawn
 from reid.pipeline import refuse_untestable
 from reid.runs import RunFolder, create_run, discard_unbegun, free_run_path, resume_run
 from reid.schema import Experiment
@@ -85,7 +85,7 @@ def run(
     with _opened(planned, out, resume=resume) as folders:
         for folder in folders:
             typer.echo(f"\n{folder.experiment().title}")
-            if not finished(folder):
+            if not (finished(folder) and drawn(folder)):  # pictures are of scores, which are not kept
                 refuse_untestable(folder, session)
                 train(folder, session)
                 draw_pictures(folder, *evaluate(folder, session))

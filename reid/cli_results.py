@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -53,9 +54,13 @@ def record_command(runs: RunPaths) -> None:
     """
     files = [file for path in runs for file in _result_files(path)]
     kept = [_kept(file) for file in files]
-    twice = sorted({path.stem for path in kept if kept.count(path) > 1})
-    if twice:
-        raise ConfigError(f"record: wanted runs of different names, found two {twice[0]!r}. Rename one of the folders.")
+    twice = next((path for path in kept if kept.count(path) > 1), None)
+    if twice is not None:
+        both = " and ".join(str(file) for file, path in zip(files, kept, strict=True) if path == twice)
+        raise ConfigError(
+            f"record: wanted results of different names, found two {twice.stem!r}: {both}. Rename a run's folder, or a "
+            "file."
+        )
     for file, path in zip(files, kept, strict=True):
         if path.parent == RECORDED:
             write_results(path, read_results(file).without_per_query())
@@ -89,8 +94,12 @@ def _result_files(path: Path) -> list[Path]:
 
 
 def _kept(file: Path) -> Path:
-    """Where a file is kept: a run's under its folder's name, another one under its own."""
+    """Where a file is kept: a run's under its folder's name, ``results_2`` behind it; another one under its own."""
     file = file.resolve()
-    name = file.parent.name if file.name in {"results.json", "correspondences.json"} else file.stem
+    name = file.stem
+    if file.name in {"results.json", "correspondences.json"}:
+        name = file.parent.name
+    elif re.fullmatch(r"results_\d+", file.stem):
+        name = f"{file.parent.name}_{file.stem}"
     places = file.name == "correspondences.json" or file.parent.name == "correspondences"
     return (RECORDED / "correspondences" if places else RECORDED) / f"{name}.json"

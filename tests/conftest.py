@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 import torch
 
-from reid import cli
+from reid import cli, cli_evaluate
 from reid.engine.checkpoint import latest, load_checkpoint
 from reid.experiment import resolve
 from reid.progress import Silent
@@ -147,7 +147,9 @@ def reid(monkeypatch, capsys):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes longer than all the rest of a tiny run."""
-    monkeypatch.setattr(cli, "draw_pictures", lambda *_: None)
+    for module in (cli, cli_evaluate):
+        monkeypatch.setattr(module, "draw_pictures", lambda *_: None)
+    monkeypatch.setattr(cli, "drawn", lambda _: True)
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from reid import cli, cli_results
+from reid import cli, cli_results, pictures
 from reid.cli import app
 from reid.engine.checkpoint import saved_epochs
+from reid.errors import StorageError
 from reid.evaluation.results import read_results
 from reid.protocols._base import Protocol, Transfer
 
@@ -187,6 +188,21 @@ def test_resume_goes_on_and_leaves_a_finished_run_alone(reid, toml, tiny, drawn_
     assert saved_epochs(out / "checkpoints") == [1, 2]
 
 
+def test_pictures_that_were_interrupted_are_made_up_for(reid, toml, untrained, drawn_root, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = ["run", toml(untrained), "--data", drawn_root, "--out", out, "--workers", 0]
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures, "draw_rank_lists", interrupted)
+        assert reid(*arguments)[0] == 2
+    assert {path.name for path in (out / "figures").iterdir()} == {"cmc.png"}
+    assert reid(*arguments, "--resume")[0] == 0
+    assert {path.name for path in (out / "figures").iterdir()} == {"cmc.png", "ranks_market1501.png"}
+
+
+def interrupted(*_, **__):
+    raise StorageError("x.png: the disk is full.")
+
+
 def test_usage_errors_end_with_2(reid, tmp_path):
     for arguments in (["run"], ["fly"], ["train", tmp_path, "--workers", "-1"], ["table"]):
         code, _, error = reid(*arguments)
@@ -266,7 +282,13 @@ def test_record_keeps_results_without_ranks_and_table_averages_them(
     (tmp_path / "run_seed0").rename(tmp_path / "elsewhere" / "run_seed1")
     code, _, err = reid("record", tmp_path / "elsewhere" / "run_seed1", tmp_path / "run_seed1")
     assert code == 2
-    assert "two 'run_seed1'" in err
+    assert f"two 'run_seed1': {tmp_path / 'elsewhere' / 'run_seed1' / 'results.json'} and {tmp_path}" in err
+    for run in ("run_seed1", "elsewhere/run_seed1"):
+        shutil.copy(tmp_path / run / "results.json", tmp_path / run / "results_2.json")
+    (tmp_path / "elsewhere" / "run_seed1").rename(tmp_path / "run_seed2")
+    assert reid("record", *(tmp_path / f"run_seed{seed}" / "results_2.json" for seed in (1, 2)))[0] == 0
+    names = {path.name for path in (tmp_path / "kept").iterdir()}
+    assert names == {*(path.name for path in kept), "run_seed1_results_2.json", "run_seed2_results_2.json"}
 
 
 def test_two_targets_of_one_name_are_refused(reid, toml, untrained, drawn_root, tmp_path):

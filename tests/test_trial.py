@@ -348,5 +348,5 @@ def test_classical_rerankers_one_behind_another(two, session):
 
 
 def test_a_misspelt_reranker(two, session):
-    with pytest.raises(ConfigError, match=r"no reranker named 'k_reciprocl'. Did you mean 'k_reciprocal'|k_reciprocal"):
+    with pytest.raises(ConfigError, match=r"no reranker named 'k_reciprocl'\. Did you mean 'k_reciprocal'"):
         evaluate(two[0], session, assignments=["evaluation.rerank=[{name='k_reciprocl'}]"])
