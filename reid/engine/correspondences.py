@@ -88,8 +88,9 @@ def _add(findings: Findings, model: Model, pairs: Sequence[WarpedPair]) -> None:
     query, query_maps = model.states_and_maps(query_B)
     gallery, gallery_maps = model.states_and_maps(gallery_B)
     findings.warps.append(Warps.cat([pair.warps for pair in pairs]))
-    found = {"": _on_cpu(model.matcher.correspond(query, gallery))}
     outputs = model.matcher.pair(query, gallery)
+    own = outputs.matches()
+    found = {"": _on_cpu(model.matcher.correspond(query, gallery) if own is None else own)}
     found |= _coarser_steps(outputs)
     found[IDENTITY] = [identity_warp(model.image_size)] * len(pairs)
     if query_maps:

@@ -50,6 +50,7 @@ class AssignmentOutputs(PairOutputs):
         query_mask_NK: which query keypoints there are, [N, K], bool; None: all.
         gallery_mask_NK: likewise.
         cell_px: distance between neighbouring keypoints where they are a grid, pixels; None: they are not.
+        match_threshold: least mass of a match.
     """
 
     log_assignment_NKK: Tensor
@@ -59,6 +60,7 @@ class AssignmentOutputs(PairOutputs):
     query_mask_NK: Tensor | None = None
     gallery_mask_NK: Tensor | None = None
     cell_px: int | None = None
+    match_threshold: float = 0.2
 
     @property
     def marginal_error_N(self) -> Tensor:  # noqa: N802 - N is its shape
@@ -69,6 +71,10 @@ class AssignmentOutputs(PairOutputs):
     def other_scores(self) -> dict[str, Tensor]:
         """All of :class:`PairScores`."""
         return {field.name.removesuffix("_N"): getattr(self.scores, field.name) for field in fields(self.scores)}
+
+    def matches(self) -> list[Correspondences]:
+        """Keypoints that are each other's best, with a mass above the threshold; the mass is the confidence."""
+        return hard_matches(self, self.match_threshold)
 
     @staticmethod
     def cat(parts: Sequence[AssignmentOutputs]) -> AssignmentOutputs:

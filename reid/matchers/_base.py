@@ -66,6 +66,10 @@ class PairOutputs:
         """Name -> score of each pair, [N], higher = more alike: what else pairs can be scored by; none."""
         return {}
 
+    def matches(self) -> list[Correspondences] | None:
+        """What :meth:`Matcher.correspond` finds for these pairs; None: it looks for something else."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:

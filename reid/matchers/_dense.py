@@ -13,6 +13,7 @@ from torch.nn import functional
 from reid.matchers._base import PairOutputs
 from reid.matchers._evidence import Evidence
 from reid.nn.grid import cell_centres
+from reid.types import Correspondences
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,20 @@ class DenseOutputs(PairOutputs):
         if found is None:
             return {}
         return {"certainty": found.certainty_N, "sim": found.similarity_N, "certainty_sim": found.certainty_sim_N}
+
+    def matches(self) -> list[Correspondences]:
+        """Where each query cell of the finest grid lies; a place outside is moved to the border, with confidence 0."""
+        finest = self.to_gallery.finest
+        centre_S2, warp_NS2 = finest.centres.reshape(-1, 2), finest.warp_NHW2.flatten(1, 2)
+        size_2 = warp_NS2.new_tensor(finest.certainty_NHW.shape[:0:-1]) * finest.stride
+        inside_NS = ((warp_NS2 > 0) & (warp_NS2 < size_2)).all(2)
+        confidence_NS = finest.certainty_NHW.flatten(1).sigmoid() * inside_NS
+        within_NS2 = torch.minimum(warp_NS2.clamp(min=0.5), size_2 - 0.5)
+        moved_NS2 = torch.where(inside_NS[..., None], warp_NS2, within_NS2)
+        return [
+            Correspondences(centre_S2.float(), moved_S2.float(), confidence_S.float(), "warp")
+            for moved_S2, confidence_S in zip(moved_NS2, confidence_NS, strict=True)
+        ]
 
     @staticmethod
     def cat(parts: Sequence[DenseOutputs]) -> DenseOutputs:

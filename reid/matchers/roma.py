@@ -114,18 +114,7 @@ class RoMa(Matcher):
 
         A place outside the gallery image is moved to its border, with confidence 0.
         """
-        finest = self.pair(query, gallery).to_gallery.finest
-        centre_S2 = finest.centres.reshape(-1, 2)
-        warp_NS2 = finest.warp_NHW2.flatten(1, 2)
-        size_2 = warp_NS2.new_tensor((self.image_size[1], self.image_size[0]))
-        inside_NS = ((warp_NS2 > 0) & (warp_NS2 < size_2)).all(2)
-        confidence_NS = finest.certainty_NHW.flatten(1).sigmoid() * inside_NS
-        within_NS2 = torch.minimum(warp_NS2.clamp(min=0.5), size_2 - 0.5)
-        moved_NS2 = torch.where(inside_NS[..., None], warp_NS2, within_NS2)
-        return [
-            Correspondences(centre_S2.float(), moved_S2.float(), confidence_S.float(), "warp")
-            for moved_S2, confidence_S in zip(moved_NS2, confidence_NS, strict=True)
-        ]
+        return self.pair(query, gallery).matches()
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What computes states: projections, fine network, position embedding; what weighs evidence; all else."""

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from torch import Tensor, nn
 
 from reid.errors import ConfigError, ShapeError
-from reid.matchers._assignment import AssignmentOutputs, Calibration, PairScores, hard_matches, pair_scores
+from reid.matchers._assignment import AssignmentOutputs, Calibration, PairScores, pair_scores
 from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.matchers._keypoints import KeypointEncoder
@@ -151,7 +151,7 @@ class SuperGlue(Matcher):
 
     def correspond(self, query: ImageState, gallery: ImageState) -> list[Correspondences]:
         """Keypoints that are each other's best, with a mass above the threshold; the mass is the confidence."""
-        return hard_matches(self.pair(query, gallery), self.config.match_threshold)
+        return self.pair(query, gallery).matches()
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What makes the states; what compares them; what weighs the outcome for the logit."""
@@ -185,6 +185,7 @@ class SuperGlue(Matcher):
                 query_mask_NK=masks[0],
                 gallery_mask_NK=masks[1],
                 cell_px=self.config.stride if self.config.keypoints == "grid" else None,
+                match_threshold=self.config.match_threshold,
             )
 
     def _chosen(self, scores: PairScores) -> Tensor:

@@ -12,6 +12,8 @@ from tests.reference import correspondences as reference
 
 RESNET = {"name": "resnet", "depth": 18, "cut": "layer2"}
 SUPERGLUE = {"name": "superglue", "stride": 8, "dim": 8, "num_heads": 2, "num_layers": 2}
+ROMA = {"name": "roma", "stride": 8, "dim": 8, "gp_dim": 4, "num_blocks": 1, "num_heads": 2, "feedforward": 8}
+ROMA |= {"refiners": [{"stride": 4, "dim": 4, "num_blocks": 1}], "fine_channels": [2, 2, 2, 2]}
 SIZE = (64, 32)
 
 
@@ -50,6 +52,24 @@ def test_nearest_neighbours_are_those_of_the_backbones_own_features(center_maps)
         centres = [[4.0 + 8 * (cell % 4), 4.0 + 8 * (cell // 4)] for cell in range(32)]
         assert one.query_N2.tolist() == [centres[i] for i, _, _ in wanted]
         assert one.gallery_N2.tolist() == [centres[j] for _, j, _ in wanted]
+
+
+@pytest.mark.parametrize("matcher", [{**SUPERGLUE, "match_threshold": 1e-3}, ROMA, {"name": "qaconv", "stride": 8}])
+def test_a_pair_is_matched_once(matcher, monkeypatch):
+    torch.manual_seed(0)
+    model = build_model(RESNET, matcher, SIZE).eval()
+    called = []
+    pair = model.matcher.pair
+    monkeypatch.setattr(model.matcher, "pair", lambda query, gallery: called.append(1) or pair(query, gallery))
+    found = find(model).found[""]
+    assert len(called) == 1
+    with torch.no_grad():
+        query, gallery = (model(torch.stack([getattr(p, side) for p in pairs(3)])) for side in ("query", "gallery"))
+        wanted = model.matcher.correspond(query, gallery)
+    assert [len(one.query_N2) > 0 for one in wanted] == 3 * [True]
+    for one, other in zip(found, wanted, strict=True):
+        for name in ("query_N2", "gallery_N2", "confidence_N"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
 
 
 def test_padding_is_no_keypoint():
