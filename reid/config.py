@@ -69,6 +69,8 @@ def _describe(model: type[BaseModel], problem: Mapping[str, Any]) -> str:
         return f"unknown key {place!r}. {nearest(str(problem['loc'][-1]), _known_keys(model, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"key {place!r} is missing."
+    if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):  # a whole table says nothing
+        return f"{place}: {problem['ctx']['error']}." if place else f"{problem['ctx']['error']}."
     return f"{place} = {problem['input']!r}: {problem['msg']}."
 
 

@@ -5,6 +5,8 @@ from reid.errors import ConfigError
 from reid.experiment import on_transfer, read_experiment, resolve, to_toml
 from reid.protocols._base import Transfer
 
+STAGE = {"epochs": 1, "sampler": {"name": "pk"}, "loss": {"name": "pairwise"}}
+
 
 def test_defaults_are_filled_in_down_to_the_components(tiny):
     experiment = resolve(tiny, "x.toml")
@@ -41,6 +43,21 @@ def test_without_a_backbone(tmp_path):
     (tmp_path / "config.toml").write_text(to_toml(experiment), encoding="utf-8")
     assert read_experiment(tmp_path / "config.toml") == experiment
     assert experiment.backbone is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"matcher": {"name": "transformer", "dim": 16, "num_heads": 3}}, " [matcher]: wanted num_heads that divides"),
+        ({"stage": [{**STAGE, "cache_maps": True}]}, ": stage.0: cache_maps: wanted the backbone among frozen"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_without_the_table(toml, tiny, changes, said):
+    path = toml({**tiny, **changes})
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path)
+    assert str(caught.value).startswith(f"{path}{said}")
+    assert "{'" not in str(caught.value)
 
 
 def test_assignments_override_keys(toml, tiny):
