@@ -19,15 +19,16 @@ _NO_RECIPE: dict[str, Any] = {
     "target": True,
     "evaluation": True,
     "checkpoints_kept": True,
-    "first_stage": {"run"},
+    "first_stage": {"run", "top_k", "fusion"},
 }
 
 
 def recipe(experiment: Experiment) -> str:
     """Digest of all that decides what is trained but the seed: equal where trainings differ by their seed only.
 
-    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor is what is at its
-    default: an option that is added later must not part results that were kept before it from those that come after.
+    The folder of a first stage's run is no part of it: each seed has a first stage of its own. Nor is how a test joins
+    the two. Nor is what is at its default: an option that is added later must not part results that were kept before it
+    from those that come after.
     """
     table = with_components(experiment, _chosen).model_dump(mode="json", exclude_defaults=True, exclude=_NO_RECIPE)
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:10]

@@ -29,8 +29,10 @@ def test_an_option_that_is_added_later_leaves_the_recipe_as_it_was(tiny, monkeyp
     assert recipe(resolve({**tiny, "matcher": {**tiny["matcher"], "new_option": 4}}, "x")) != before
 
 
-def test_the_folder_of_a_first_stage_is_no_part_of_the_recipe(tiny):
-    seeds = [{**tiny, "seed": seed, "first_stage": {"run": f"runs/seed{seed}"}} for seed in (0, 1)]
-    other = {**tiny, "first_stage": {"run": "runs/seed0", "top_k": 7}}
-    one, two, third = (recipe(resolve(table, "x")) for table in (*seeds, other))
-    assert one == two != third
+def test_of_a_first_stage_only_what_trains_is_part_of_the_recipe(tiny):
+    """Folder, length and fusion are not; that there is one is, as results know that were kept before."""
+    stages = [{}, {"run": "runs/seed1"}, {"top_k": 7}, {"fusion": "lerp"}, {"share_backbone": True}]
+    tables = [{**tiny, "first_stage": {"run": "runs/seed0", **changes}} for changes in stages]
+    found = [recipe(resolve(table, "x")) for table in tables]
+    assert len(set(found[:4])) == 1
+    assert len({recipe(resolve(tiny, "x")), found[0], found[4]}) == 3
