@@ -59,10 +59,6 @@ def class_distances(
     )
     extract_s = time.perf_counter() - started
     out, blocks = folder / "graph.npy", state.split(scoring.gallery_block)
-    try:
-        scored = score_gallery(model.score, state, blocks, len(records), how=scoring, out=out, progress=progress)
-        np.negative(scored.score_QG, out=scored.score_QG)
-        distance_CC = torch.from_numpy(scored.score_QG)
-    finally:
-        out.unlink(missing_ok=True)
-    return Graph(distance_CC, extract_s, scored.score_s)
+    scored = score_gallery(model.score, state, blocks, len(records), how=scoring, out=out, progress=progress)
+    np.negative(scored.score_QG, out=scored.score_QG)
+    return Graph(torch.from_numpy(scored.score_QG), extract_s, scored.score_s)

@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.errors import ConfigError, ShapeError
+from reid.matchers._all_pairs import TEMPORARY_BYTES
 from reid.matchers._base import Matcher, MatcherInfo, PairOutputs
 from reid.matchers._inputs import read_field
 from reid.matchers._local_tokens import LocalTokens, Tokens, TokensConfig
 from reid.nn.dtype import at_least_float32
 from reid.types import FeatureSpec, ImageState, StateField
-
-TEMPORARY_BYTES = 256 * 2**20
-"""What the layers may need at a time while pairs are scored."""
 
 
 class AttentionLayer(nn.Module):
