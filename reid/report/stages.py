@@ -111,7 +111,7 @@ def _gain(changed: Reranked) -> str:
 
 
 def _share(changed: Reranked) -> str:
-    return "-" if changed.share_of_oracle is None else f"{100 * changed.share_of_oracle:.0f} %"
+    return "-" if changed.share_of_oracle is None else f"{round(100 * changed.share_of_oracle)} %"
 
 
 def _query_ms(target: TargetResult, changed: Reranked) -> str:

@@ -23,6 +23,12 @@ def test_a_row_tells_what_was_gained_and_what_could_be():
     assert row["ms a query"] == "509"  # 1 s for 8 + 100 images, 1 s and 3 s for 8 queries
 
 
+def test_next_to_nothing_is_no_negative_zero():
+    text = stages_table([run(target(reranked=reranked(share_of_oracle=-0.004)))])
+    assert text is not None
+    assert rows(text)[0]["Of the possible"] == "0 %"
+
+
 def test_a_reranker_of_the_whole_gallery_has_no_shortlist_to_be_perfect_on():
     whole = reranked(top_k=None, fusion=None, oracle=None, shuffled=None, share_of_oracle=None)
     text = stages_table([run(target(reranked=whole), rerankers=("k_reciprocal (k1=20)",))])
