@@ -50,7 +50,7 @@ OutOfSeveral = Annotated[
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume", help="Go on with the run in --out, without it in runs/NAME, from its latest checkpoint."),
+    typer.Option("--resume", help="Continue the run in --out (default: runs/NAME) from its latest checkpoint."),
 ]
 ProtocolName = Annotated[
     str | None,

@@ -16,7 +16,7 @@ from reid.runs import RunFolder
 OutJson = Annotated[
     Path | None, typer.Option(metavar="FILE.json", help="Where the numbers go. Default: RUN/correspondences.json.")
 ]
-Pairs = Annotated[int, typer.Option("--pairs", min=1, metavar="N", help="Most pairs of each kind.")]
+Pairs = Annotated[int, typer.Option("--pairs", min=1, metavar="N", help="At most this many pairs of each kind.")]
 
 
 def correspond_command(

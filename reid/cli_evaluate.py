@@ -42,15 +42,15 @@ TopK = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Gallery images a query that the second stage puts in order. "
-        f"Default: {TOP_K}, of a run with a first stage of its own what its experiment says.",
+        help="How many gallery images a query the second stage puts in order. Default: top_k of the experiment's "
+        f"[first_stage], else {TOP_K}.",
     ),
 ]
 FusionOption = Annotated[
     Fusion | None,
     typer.Option(
         help="The second stage's scores alone (replace), or a mean with the first stage's (lerp), weighted by what is "
-        "best on identities held out of both trainings (validation_pids). Default: as for --top-k, else replace."
+        "best on identities held out of both trainings (validation_pids). Default: what the experiment says, else replace."
     ),
 ]
 
