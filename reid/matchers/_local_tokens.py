@@ -88,7 +88,8 @@ class LocalTokens(nn.Module):
 
     The cells of all maps are reduced to D channels, to unit length; the attention keeps the best ``num_locals``. A
     map's place in ``strides`` (scale), where there are several, and a cell's row may be added as learned vectors. The
-    global token is the deepest map's generalised mean, projected, to unit length.
+    global token is the deepest map's generalised mean, projected, to unit length. With ``center_maps`` entries are 0
+    on average, and the generalised mean sees the positive ones only.
 
     Args:
         config: see :class:`TokensConfig`.
@@ -181,9 +182,12 @@ class LocalTokens(nn.Module):
 
 
 def _embedding(num: int, dim: int) -> nn.Embedding:
-    """Vectors about as long as the tokens they are added to: PyTorch's, of length sqrt(dim), would drown them."""
+    """Vectors that ``TokenMatcher.draw`` draws with all matrices, by Xavier's rule: sqrt(2 dim / (num + dim)) long.
+
+    With fewer vectors than channels that is 1 to 1.4; the tokens they are added to have length 1.
+    """
     embedding = nn.Embedding(num, dim)
-    nn.init.normal_(embedding.weight, std=dim**-0.5)
+    nn.init.normal_(embedding.weight)  # is drawn over; without it the seeds of recorded runs would draw other weights
     return embedding
 
 

@@ -136,12 +136,3 @@ def test_wrong_strides_and_maps():
         make(ONE, strides=(16, 8))
     with pytest.raises(ShapeError, match="tested: wanted a map of stride 8"):
         make(TWO, strides=(16, 8))({16: maps_of(TWO)[16]})
-
-
-def test_a_place_does_not_drown_what_is_there():
-    """Tokens have unit length; the vectors of their map and row begin about as long."""
-    tokens = LocalTokens(
-        TokensConfig(name="tested", strides=(8, 16), row_embedding=True), TWO, 128, with_global=False, with_scale=True
-    )
-    for embedding in (tokens.scale_embedding, tokens.row_embedding):
-        assert embedding.weight.norm(dim=1).mean().item() == pytest.approx(1, abs=0.2)

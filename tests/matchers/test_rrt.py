@@ -55,6 +55,15 @@ def test_from_maps_to_logit_equals_the_loops():
     assert matcher.pair(state[[0]], state[[1]]).logit_N.item() == pytest.approx(wanted, rel=1e-9)
 
 
+def test_a_place_does_not_drown_what_is_there():
+    """Tokens have unit length; the vectors of their map and row begin sqrt(2 dim / (num + dim)) long."""
+    features = FeatureSpec((48, 32), {16: (5, 3, 2), 8: (4, 6, 4)})
+    tokens = make(features, strides=(8, 16), row_embedding=True, dim=128).tokens
+    for embedding, num in ((tokens.scale_embedding, 2), (tokens.row_embedding, 9)):
+        wanted = (2 * 128 / (num + 128)) ** 0.5
+        assert embedding.weight.norm(dim=1).mean().item() == pytest.approx(wanted, rel=0.1)
+
+
 @torch.no_grad()
 def test_the_order_of_local_tokens_does_not_matter_but_which_is_global_does():
     matcher = make()
