@@ -50,7 +50,7 @@ FusionOption = Annotated[
     Fusion | None,
     typer.Option(
         help="The second stage's scores alone (replace), or a mean with the first stage's (lerp), weighted by what is "
-        "best on identities held out of both trainings (validation_pids). Default: what the experiment says, else replace."
+        "best on identities held out of both trainings (validation_pids). Default: the experiment's, else replace."
     ),
 ]
 
