@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from reid.errors import ShapeError
-from reid.matchers._base import Matcher
+from reid.matchers._base import TEMPORARY_BYTES, Matcher
 from reid.types import Correspondences, ImageState
-
-TEMPORARY_BYTES = 256 * 2**20
-"""What one scored block may need beyond its inputs and outputs."""
 
 
 def pair_in_chunks(

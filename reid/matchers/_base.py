@@ -17,6 +17,8 @@ from reid.types import Correspondences, ImageState
 LOGIT_SCALE = 10.0
 """In a logit, of what differs by tenths between pairs, so that its weights learn as fast as others do."""
 PAIRS_PER_CHUNK = 512
+TEMPORARY_BYTES = 256 * 2**20
+"""What layers may need at a time, beyond inputs and outputs, while pairs are scored."""
 
 
 class MatcherConfig(Config):

@@ -7,12 +7,10 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from reid.errors import ConfigError
+from reid.matchers._base import TEMPORARY_BYTES
 from reid.matchers._roma_decoder import CoarseConfig
 from reid.matchers._roma_features import FINE_STRIDES
 from reid.matchers._roma_refiner import RefinerConfig
-
-TEMPORARY_BYTES = 256 * 2**20
-"""What the layers may need at a time while pairs are scored."""
 
 Levels = tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
 

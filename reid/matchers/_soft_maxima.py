@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reid.kernels.simmax import Maxima
-from reid.matchers._all_pairs import TEMPORARY_BYTES
+from reid.matchers._base import TEMPORARY_BYTES
 from reid.nn.dtype import at_least_float32
 
 _MAP_BYTES = {"cpu": 2**22, "cuda": TEMPORARY_BYTES // 8}

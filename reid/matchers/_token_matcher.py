@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid.errors import ConfigError, ShapeError
-from reid.matchers._all_pairs import TEMPORARY_BYTES
-from reid.matchers._base import Matcher, MatcherInfo, PairOutputs
+from reid.matchers._base import TEMPORARY_BYTES, Matcher, MatcherInfo, PairOutputs
 from reid.matchers._inputs import read_field
 from reid.matchers._local_tokens import LocalTokens, Tokens, TokensConfig
 from reid.nn.dtype import at_least_float32

@@ -9,8 +9,7 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from reid.matchers._all_pairs import TEMPORARY_BYTES
-from reid.matchers._base import PAIRS_PER_CHUNK, MatcherConfig
+from reid.matchers._base import PAIRS_PER_CHUNK, TEMPORARY_BYTES, MatcherConfig
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.nn.dtype import at_least_float32
 from reid.types import FeatureSpec, ImageState

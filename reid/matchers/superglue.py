@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reid.errors import ConfigError, ShapeError
 from reid.matchers._assignment import AssignmentOutputs, Calibration, PairScores, pair_scores
-from reid.matchers._base import PAIRS_PER_CHUNK, Matcher, MatcherConfig, MatcherInfo, ParameterGroup
+from reid.matchers._base import PAIRS_PER_CHUNK, TEMPORARY_BYTES, Matcher, MatcherConfig, MatcherInfo, ParameterGroup
 from reid.matchers._inputs import map_shape, read_field, read_map
 from reid.matchers._keypoints import KeypointEncoder
 from reid.matchers._message_passing import MessagePassing, PointNormName
@@ -19,8 +19,6 @@ from reid.nn.transport import log_assignment
 from reid.types import Correspondences, FeatureSpec, ImageState, StateField
 
 SALIENT_KEYPOINTS = 128
-TEMPORARY_BYTES = 256 * 2**20
-"""What layers and transport may need at a time while pairs are scored."""
 
 
 class Config(MatcherConfig):
